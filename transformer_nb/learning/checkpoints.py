@@ -47,7 +47,7 @@ def write_tensors(
     "Arrays and what they mean in one `.safetensors` file, byte for byte the same for the same content."
     from safetensors.numpy import save
     about = json.dumps({"format_version": FORMAT_VERSION} | about, sort_keys=True, ensure_ascii=False)
-    write_atomically(path, save({n: np.ascontiguousarray(a) for n, a in tensors.items()}, {"transformer_nb": about}))
+    write_atomically(path, save({n: np.asarray(a, order="C") for n, a in tensors.items()}, {"transformer_nb": about}))
 
 # %% ../../nbs/46_checkpoints.ipynb #b62bb4d9
 def read_tensors(
