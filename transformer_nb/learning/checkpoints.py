@@ -9,7 +9,6 @@ __all__ = ['FORMAT_VERSION', 'write_atomically', 'write_tensors', 'read_tensors'
 # %% ../../nbs/46_checkpoints.ipynb #bbb8dfe3
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,16 +26,14 @@ def write_atomically(
 ):
     "Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file whole. Raises OSError."
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with open(temporary, "wb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally: temporary.unlink(missing_ok=True)
 
 # %% ../../nbs/46_checkpoints.ipynb #3b1c5923
 def write_tensors(
@@ -46,7 +43,7 @@ def write_tensors(
 ):
     "Arrays and what they mean in one `.safetensors` file, byte for byte the same for the same content."
     from safetensors.numpy import save
-    about = json.dumps({"format_version": FORMAT_VERSION} | about, sort_keys=True, ensure_ascii=False)
+    about = json.dumps({"format_version": FORMAT_VERSION} | about, ensure_ascii=False)
     write_atomically(path, save({n: np.asarray(a, order="C") for n, a in tensors.items()}, {"transformer_nb": about}))
 
 # %% ../../nbs/46_checkpoints.ipynb #b62bb4d9

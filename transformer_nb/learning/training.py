@@ -25,7 +25,7 @@ from ..model.transformer import Transformer, TransformerConfig
 @dataclass(frozen=True)
 class TrainingConfig:
     "Everything that decides a training run, besides the model and the task. Raises ValueError or TypeError for values that cannot be."
-    steps:int = 600               # optimiser steps in all
+    steps:int = 1000              # optimiser steps in all
     batch_size:int = 32           # sequences per step
     lr:float = 4e-3               # learning rate at the peak
     warmup:int = 50               # steps of linear rise
@@ -39,7 +39,7 @@ class TrainingConfig:
     clip_norm:float = 1.0         # largest norm of the gradient
     label_smoothing:float = 0.0   # see `CrossEntropyLoss`
     pool:int = 1                  # batches sorted by length together, see `batches`
-    eval_every:int = 50           # steps between evaluations
+    eval_every:int = 100          # steps between evaluations
     eval_size:int = 200           # held-out strings per evaluation
     seed:int = 0                  # of the data and of the evaluation
 

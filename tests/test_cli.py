@@ -1,0 +1,147 @@
+"The program as a user meets it: what it prints, what it writes, and how it fails."
+import csv
+import io
+import subprocess
+import sys
+
+import pytest
+
+from transformer_nb.cli import main
+from transformer_nb.learning import load_model
+
+TINY = "--d-model 8 --heads 2 --layers 1 --steps 6 --eval-every 3 --eval-size 4 --test-size 10 --quiet".split()
+FILES = {"model.safetensors", "training.safetensors", "history.csv", "loss.png", "attention.png"}
+
+
+def run(*argv):
+    try:
+        return main([str(a) for a in argv])
+    except SystemExit as e:  # argparse
+        return e.code
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "reverse"
+    assert run("train", "reverse", "--out", out, *TINY) == 0
+    return out
+
+
+def test_train_writes_its_files(trained):
+    assert {p.name for p in trained.iterdir()} == FILES
+    rows = list(csv.DictReader(io.StringIO((trained / "history.csv").read_text())))
+    assert [r["step"] for r in rows] == ["3", "6"] and set(rows[0]) == {"step", "loss", "exact_match", "lr", "grad_norm"}
+    assert all((trained / name).read_bytes().startswith(b"\x89PNG") for name in ("loss.png", "attention.png"))
+    assert load_model(trained / "model.safetensors").config.d_model == 8
+
+
+def test_train_prints_score_and_table(tmp_path, capsys):
+    assert run("train", "identity", "--out", tmp_path / "x", *TINY) == 0
+    out = capsys.readouterr().out
+    assert "exact match on 10 held-out strings: " in out and "apple -> " in out and ("✓" in out or "✗" in out)
+
+
+def test_same_seed_same_files(trained, tmp_path):
+    assert run("train", "reverse", "--out", tmp_path, *TINY) == 0
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+def test_predict_from_arguments_and_folder(trained, capsys):
+    assert run("predict", trained, "apple", "banana") == 0
+    first = capsys.readouterr().out
+    assert [line.split(" -> ")[0] for line in first.splitlines()] == ["apple", "banana"]
+    assert run("predict", trained / "model.safetensors", "apple", "banana") == 0
+    assert capsys.readouterr().out == first
+
+
+def test_predict_from_standard_input(trained, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("apple\nbanana\n"))
+    assert run("predict", trained) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_predict_draws(trained, tmp_path):
+    assert run("predict", trained, "apple", "--attention", tmp_path / "a.png") == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_forward_prints_every_stage(capsys):
+    assert run("forward", "apple tree") == 0
+    out = capsys.readouterr().out
+    assert "(1, 11)" in out and "encoder block 1" in out and "(1, 11, 64)" in out and out.count("(B, T, D)") >= 4
+    assert "logits" in out and "(1, 11, 30)" in out
+
+
+def test_stopped_run_is_kept_and_resumed(trained, tmp_path, capsys, monkeypatch):
+    from transformer_nb import cli
+
+    fit = cli.Trainer.fit
+    monkeypatch.setattr(cli.Trainer, "fit", lambda self, **kw: fit(self, until=3, **kw))
+    assert run("train", "reverse", "--out", tmp_path, *TINY) == 130
+    assert "stopped at step 3 of 6" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert run("train", "reverse", "--out", tmp_path, *TINY) == 2
+    assert "unfinished run (step 3 of 6)" in capsys.readouterr().err
+    assert run("train", "reverse", "--out", tmp_path, "--resume", "--lr", "1", "--quiet") == 2
+    assert "leave out lr" in capsys.readouterr().err
+    assert run("train", "identity", "--out", tmp_path, "--resume", "--quiet") == 2
+    assert "'reverse', not 'identity'" in capsys.readouterr().err
+    assert run("train", "reverse", "--out", tmp_path, "--resume", "--quiet", "--test-size", 10) == 0
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+WRONG = [  # arguments, what the one line must say
+    ("", "required: COMMAND"),
+    ("fly", "invalid choice: 'fly'"),
+    ("train", "required: task"),
+    ("train sort", "invalid choice: 'sort'"),
+    ("train reverse --steps many", "invalid int value: 'many'"),
+    ("train reverse --steps 0", "steps=0; it must be at least 1"),
+    ("train reverse --batch-size -3", "batch_size=-3"),
+    ("train reverse --lr -1", "lr=-1.0"),
+    ("train reverse --lr nan", "lr=nan"),
+    ("train reverse --heads 5", "nhead=5"),
+    ("train reverse --layers 0", "num_encoder_layers=0"),
+    ("train reverse --dropout 1", "p=1.0"),
+    ("train reverse --label-smoothing 1", "label_smoothing=1.0"),
+    ("train reverse --clip-norm 0", "clip_norm=0.0"),
+    ("train reverse --activation tanh", "'tanh'; allowed are relu, gelu, gelu_tanh"),
+    ("train reverse --optimizer lion", "'lion'; known are sgd, adam, adamw"),
+    ("train reverse --schedule linear", "'linear'; known are"),
+    ("train reverse --preset huge", "invalid choice: 'huge'"),
+    ("train reverse --seed -1", "got -1; an integer seed must be ≥ 0"),
+    ("train reverse --min-len 9 --max-len 3", "min_len=9 is larger than max_len=3"),
+    ("train reverse --test-size 0", "--test-size 0"),
+    ("train reverse --resume --out nowhere", "no such file: nowhere"),
+    ("train reverse --out {file}", "exists"),
+    ("predict", "required: model"),
+    ("predict nowhere apple", "no such file: nowhere"),
+    ("predict {folder} apple", "no such file"),
+    ("predict {file} apple", "damaged or not a safetensors file"),
+    ("predict {state} apple", "holds a 'training', not a 'model'"),
+    ("predict {model} Apple", "unknown character 'A' at position 0 of 'Apple'"),
+    ("predict {model} a b --attention x.png", "draws one word; 2 were given"),
+    ("predict {model} a --attention x.exe", "exe"),
+    ("forward", "required: text"),
+    ("forward x --preset huge", "invalid choice: 'huge'"),
+]
+
+
+@pytest.mark.parametrize("line,says", WRONG, ids=[w[0] or "nothing" for w in WRONG])
+def test_wrong_use_is_one_line_and_exit_code_2(line, says, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    places = dict(file=tmp_path / "file", folder=tmp_path / "folder", state=trained / "training.safetensors", model=trained)
+    assert run(*line.format(**places).split()) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1 and err.startswith("transformer-nb")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]  # nothing was left behind
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["predict", "--help"], ["forward", "--help"], ["--version"]], ids=" ".join)
+def test_runs_as_a_module(argv):
+    done = subprocess.run([sys.executable, "-m", "transformer_nb", *argv], capture_output=True, text=True, encoding="utf-8", env=None)
+    assert done.returncode == 0 and done.stdout and not done.stderr
