@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TrainingConfig', 'Trainer', 'make_trainer', 'plot_history']
 
-# %% ../../nbs/47_training.ipynb #d8a94456
+# %% ../../nbs/47_training.ipynb #29ed7b2e
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from .schedules import make_schedule
 from .tasks import Batch, Task, batches, get_task
 from ..model.transformer import Transformer, TransformerConfig
 
-# %% ../../nbs/47_training.ipynb #4b495355
+# %% ../../nbs/47_training.ipynb #95dcd1b0
 @dataclass(frozen=True)
 class TrainingConfig:
     "Everything that decides a training run, besides the model and the task. Raises ValueError or TypeError for values that cannot be."
@@ -54,7 +54,7 @@ class TrainingConfig:
         sgd = dict(momentum=self.momentum, nesterov=self.nesterov) if self.optimizer == "sgd" else {}
         return make_optimizer(self.optimizer, model, lr=self.lr, weight_decay=self.weight_decay, **adam, **sgd)
 
-# %% ../../nbs/47_training.ipynb #29ed7b2e
+# %% ../../nbs/47_training.ipynb #42e7aa86
 @contextmanager
 def _ctrl_c():
     "Within this context the first Ctrl-C only sets the flag that is yielded, so that a step is never cut in two; the second one interrupts."
@@ -69,7 +69,23 @@ def _ctrl_c():
     try: yield flag
     finally: signal.signal(signal.SIGINT, old)
 
-# %% ../../nbs/47_training.ipynb #d74f789c
+# %% ../../nbs/47_training.ipynb #5256d467
+@contextmanager
+def _progress_bar(trainer, until, show):
+    "Yields a function to call after each step with the loss; counts sequences, so that the bar shows sequences/s and the time left."
+    if not show:
+        yield lambda loss: None
+        return
+    from tqdm.auto import tqdm
+    B = trainer.config.batch_size
+    with tqdm(total=until*B, initial=trainer.step*B, unit="seq", unit_scale=True, desc=trainer.task.name) as bar:
+        def update(loss):
+            matched = f"{trainer.history[-1]['exact_match']:.1%}" if trainer.history else "–"
+            bar.set_postfix(loss=f"{loss:.3f}", exact=matched, refresh=False)
+            bar.update(B)
+        yield update
+
+# %% ../../nbs/47_training.ipynb #a0890c66
 class Trainer:
     "Trains a model on a task; holds everything that a resumed run needs."
     def __init__(self,
@@ -156,23 +172,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError) as e: raise ValueError(f"{path} is not a usable training state: {e}") from e
         return self
 
-# %% ../../nbs/47_training.ipynb #4ae24e8c
-@contextmanager
-def _progress_bar(trainer, until, show):
-    "Yields a function to call after each step with the loss; counts sequences, so that the bar shows sequences/s and the time left."
-    if not show:
-        yield lambda loss: None
-        return
-    from tqdm.auto import tqdm
-    B = trainer.config.batch_size
-    with tqdm(total=until*B, initial=trainer.step*B, unit="seq", unit_scale=True, desc=trainer.task.name) as bar:
-        def update(loss):
-            matched = f"{trainer.history[-1]['exact_match']:.1%}" if trainer.history else "–"
-            bar.set_postfix(loss=f"{loss:.3f}", exact=matched, refresh=False)
-            bar.update(B)
-        yield update
-
-# %% ../../nbs/47_training.ipynb #1e40ccc8
+# %% ../../nbs/47_training.ipynb #286a2626
 def make_trainer(
     task:str, # "identity" or "reverse"
     seed:int=0, # of model, data and evaluation
@@ -190,7 +190,7 @@ def make_trainer(
     config = TransformerConfig(len(tokenizer), **{n: v for n, v in changes.items() if n in of_model})
     return Trainer(Transformer(config, tokenizer, spawn_seeds(seed, 2)[0]), task, training)
 
-# %% ../../nbs/47_training.ipynb #4e3d5c80
+# %% ../../nbs/47_training.ipynb #df430c5d
 def plot_history(
     history:list[dict], # from `Trainer.fit`
     title:str="", # above the picture
