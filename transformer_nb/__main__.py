@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/91_main.ipynb #f248d970
+# %% ../nbs/91_main.ipynb #16d6c4a6
 from .cli import main
 
-# %% ../nbs/91_main.ipynb #16d6c4a6
+# %% ../nbs/91_main.ipynb #2e944bd7
 if __name__ == "__main__" and __package__ == "transformer_nb": raise SystemExit(main())

@@ -34,8 +34,10 @@ class _Parser(argparse.ArgumentParser):
 # %% ../nbs/90_cli.ipynb #cbf2212e
 def _draw(figure, path):
     "Write a figure to a file, whole or not at all; the kind of picture follows from the file's name."
+    import matplotlib.pyplot as plt
     data = io.BytesIO()
-    figure.savefig(data, format=Path(path).suffix.removeprefix(".").lower() or "png")
+    try: figure.savefig(data, format=Path(path).suffix.removeprefix(".").lower() or "png")
+    finally: plt.close(figure)  # not shown anywhere, not kept in memory
     write_atomically(path, data.getvalue())
 
 # %% ../nbs/90_cli.ipynb #d69ce9c0

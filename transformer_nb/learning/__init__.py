@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/49_learning.ipynb #f1f5d155
+# %% ../../nbs/49_learning.ipynb #1b393955
 from types import ModuleType as _ModuleType
 from .tokenizer import *
 from .tasks import *
@@ -16,5 +16,5 @@ from .decoding import *
 from .checkpoints import *
 from .training import *
 
-# %% ../../nbs/49_learning.ipynb #1b393955
+# %% ../../nbs/49_learning.ipynb #4cca0f02
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]

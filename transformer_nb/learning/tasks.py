@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Task', 'Identity', 'Reverse', 'get_task', 'Batch', 'make_batch', 'batches']
 
-# %% ../../nbs/41_tasks.ipynb #c76ed928
+# %% ../../nbs/41_tasks.ipynb #b72c69b0
 import string
 import zlib
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ import numpy as np
 from ..foundations.base import check_positive, make_rng, seed_sequence
 from .tokenizer import CharTokenizer
 
-# %% ../../nbs/41_tasks.ipynb #ff0ab8b9
+# %% ../../nbs/41_tasks.ipynb #80a7372a
 class Task(ABC):
     "A rule from text to text on random strings. A subclass gives `name` and `answer`, and may change what a source looks like."
     name:str                            # how the command line calls it
@@ -59,19 +59,19 @@ class Task(ABC):
         "A tokenizer that knows the task's characters."
         return CharTokenizer(self.alphabet)
 
-# %% ../../nbs/41_tasks.ipynb #b72c69b0
+# %% ../../nbs/41_tasks.ipynb #1ed61e4d
 class Identity(Task):
     "Write what you read."
     name = "identity"
     def answer(self, source): return source
 
-# %% ../../nbs/41_tasks.ipynb #fa30a169
+# %% ../../nbs/41_tasks.ipynb #cc0b8bb2
 class Reverse(Task):
     "Write it backwards."
     name = "reverse"
     def answer(self, source): return source[::-1]
 
-# %% ../../nbs/41_tasks.ipynb #7204d474
+# %% ../../nbs/41_tasks.ipynb #1c8936ec
 def get_task(
     name:str, # "identity" or "reverse"
     **options, # arguments of the task, such as max_len
@@ -81,14 +81,14 @@ def get_task(
     if name not in tasks: raise ValueError(f"get_task: unknown task {name!r}; known are {', '.join(tasks)}")
     return tasks[name](**options)
 
-# %% ../../nbs/41_tasks.ipynb #481cdc75
+# %% ../../nbs/41_tasks.ipynb #0358958e
 class Batch(NamedTuple):
     "Arrays for one training step with teacher forcing: the decoder reads `<sos> e l p p a` and must write `e l p p a <eos>`."
     source:np.ndarray      # (B, S) ids, text then `<eos>` then `<pad>`
     target_in:np.ndarray   # (B, T) ids, `<sos>` then text
     target_out:np.ndarray  # (B, T) ids, text then `<eos>`: the same shifted by one
 
-# %% ../../nbs/41_tasks.ipynb #5dcd49e3
+# %% ../../nbs/41_tasks.ipynb #ee22da74
 def make_batch(
     pairs:list, # (source, answer) texts, at least one
     tokenizer:CharTokenizer, # knows their characters
@@ -101,7 +101,7 @@ def make_batch(
     target_in[target_in == tokenizer.eos_id] = tokenizer.pad_id  # nothing is read after the end
     return Batch(source, target_in, target_out)
 
-# %% ../../nbs/41_tasks.ipynb #80a7372a
+# %% ../../nbs/41_tasks.ipynb #a22211c0
 def batches(
     task:Task, # what to draw
     tokenizer:CharTokenizer, # knows the task's characters
