@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['split_heads', 'merge_heads', 'KeyValueCache', 'MultiHeadAttention']
 
-# %% ../../nbs/22_multi_head.ipynb #bc9cf4f5
+# %% ../../nbs/22_multi_head.ipynb #448a0228
 import numpy as np
 from .scaled_dot_product import attention_weights, attention_weights_bwd, mix_values, mix_values_bwd
 from ..foundations.base import BaseLayer, Parameter, as_input, check_positive, make_rng, spawn_seeds
 from ..layers.dropout import Dropout
 from ..layers.linear import linear, linear_bwd, xavier_uniform
 
-# %% ../../nbs/22_multi_head.ipynb #956b5e3c
+# %% ../../nbs/22_multi_head.ipynb #9c11dd1b
 def split_heads(
     x:np.ndarray, # (B, T, D)
     nhead:int, # H, a divisor of D
@@ -23,7 +23,7 @@ def split_heads(
         f"x has shape (B, T, D)={x.shape}, and H may be any of {[h for h in range(1, D+1) if D % h == 0]}")
     return x.reshape(B, T, nhead, D//nhead).transpose(0, 2, 1, 3)
 
-# %% ../../nbs/22_multi_head.ipynb #448a0228
+# %% ../../nbs/22_multi_head.ipynb #61480bd3
 def merge_heads(
     x:np.ndarray, # (B, H, T, Dh)
 )->np.ndarray: # (B, T, D)
@@ -31,7 +31,7 @@ def merge_heads(
     B, H, T, Dh = x.shape
     return x.transpose(0, 2, 1, 3).reshape(B, T, H*Dh)
 
-# %% ../../nbs/22_multi_head.ipynb #9c34c853
+# %% ../../nbs/22_multi_head.ipynb #ca2aca6a
 class KeyValueCache:
     "The keys and values of the tokens seen so far, so that decoding computes each of them once."
     def __init__(self): self.k = self.v = None  # (B, H, S, Dh) once filled
@@ -44,7 +44,7 @@ class KeyValueCache:
         "Keep only these sequences of the batch."
         self.k, self.v = self.k[rows], self.v[rows]
 
-# %% ../../nbs/22_multi_head.ipynb #3f2a40b7
+# %% ../../nbs/22_multi_head.ipynb #e0480327
 class MultiHeadAttention(BaseLayer):
     "H attentions in parallel over slices of the features, self or cross (Vaswani et al. 2017, section 3.2.2)."
     def __init__(self,

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['relu', 'relu_bwd', 'erf', 'gelu', 'gelu_bwd', 'ReLU', 'GELU', 'make_activation']
 
-# %% ../../nbs/11_activations.ipynb #04733029
+# %% ../../nbs/11_activations.ipynb #8386dfcc
 import functools
 import math
 import numpy as np
 from ..foundations.base import BaseLayer
 
-# %% ../../nbs/11_activations.ipynb #68ec7c79
+# %% ../../nbs/11_activations.ipynb #dc71a433
 def relu(
     x:np.ndarray, # any shape
     out:np.ndarray=None, # where to write, may be x itself; by default a new array
@@ -19,7 +19,7 @@ def relu(
     "max(0, x), entry by entry."
     return np.maximum(x, 0, out=out)
 
-# %% ../../nbs/11_activations.ipynb #8386dfcc
+# %% ../../nbs/11_activations.ipynb #3de1076d
 def relu_bwd(
     dy:np.ndarray, # ∂L/∂y
     y:np.ndarray, # what `relu` returned; positive exactly where x was
@@ -28,7 +28,7 @@ def relu_bwd(
     "Let the gradient pass where the input was positive; at 0 the slope is taken as 0."
     return np.multiply(dy, y > 0, out=out)
 
-# %% ../../nbs/11_activations.ipynb #cbba412c
+# %% ../../nbs/11_activations.ipynb #63604356
 @functools.cache
 def _erfc_coefficients(degree):
     "Chebyshev coefficients of log(erfc(x)/t) + x² in t = 2/(2+x), 0 ≤ x ≤ 26, from the standard library's `math.erfc`."
@@ -38,10 +38,10 @@ def _erfc_coefficients(degree):
         return np.array([math.log(math.erfc(2/v - 2) / v) + (2/v - 2)**2 for v in t])
     return np.polynomial.chebyshev.chebinterpolate(g, degree)
 
-# %% ../../nbs/11_activations.ipynb #5bff1025
+# %% ../../nbs/11_activations.ipynb #5b849e2a
 def erf(
     x:np.ndarray, # any shape, float
-)->np.ndarray: # erf(x), the same shape and dtype, to about 2 units in the last place
+)->np.ndarray: # erf(x), the same shape and dtype; within 2e-15 in float64
     "The error function, which NumPy lacks: erfc(x) = t·exp(−x² + P(t)) with a Chebyshev polynomial P (after Numerical Recipes, section 6.2.2)."
     low, high = 2/28, 1.
     z = np.minimum(np.abs(x), 26)
@@ -50,25 +50,7 @@ def erf(
     P = np.polynomial.chebyshev.chebval((t - low) * (2 / (high - low)) - 1, c)
     return np.copysign(1 - t * np.exp(P - z*z), x).astype(x.dtype, copy=False)
 
-# %% ../../nbs/11_activations.ipynb #dc71a433
-def gelu(
-    x:np.ndarray, # any shape
-    approximate:str="none", # "none": x·Φ(x) with the normal distribution Φ; "tanh": its fast approximation
-)->np.ndarray: # the shape of x
-    "Gaussian error linear unit. Raises ValueError for another `approximate`."
-    return x * _gelu_gate(x, approximate)[0]
-
-# %% ../../nbs/11_activations.ipynb #3de1076d
-def gelu_bwd(
-    dy:np.ndarray, # ∂L/∂y
-    x:np.ndarray, # what `gelu` was given
-    approximate:str="none", # as in `gelu`
-)->np.ndarray: # ∂L/∂x
-    "Product rule: the gate, plus x times the slope of the gate."
-    gate, slope = _gelu_gate(x, approximate)
-    return dy * (gate + x * slope)
-
-# %% ../../nbs/11_activations.ipynb #857a8b63
+# %% ../../nbs/11_activations.ipynb #cbaaeb37
 def _gelu_gate(x, approximate):
     "The gate that multiplies x, and its derivative."
     if approximate == "none":
@@ -79,7 +61,25 @@ def _gelu_gate(x, approximate):
         return (1 + t) / 2, (1 - t*t) / 2 * (a * (1 + 3 * 0.044715 * x*x))
     raise ValueError(f"gelu: approximate={approximate!r}; allowed are 'none' and 'tanh'")
 
-# %% ../../nbs/11_activations.ipynb #9e3d8fd9
+# %% ../../nbs/11_activations.ipynb #4a0427d1
+def gelu(
+    x:np.ndarray, # any shape
+    approximate:str="none", # "none": x·Φ(x) with the normal distribution Φ; "tanh": its fast approximation
+)->np.ndarray: # the shape of x
+    "Gaussian error linear unit. Raises ValueError for another `approximate`."
+    return x * _gelu_gate(x, approximate)[0]
+
+# %% ../../nbs/11_activations.ipynb #3e5ca69b
+def gelu_bwd(
+    dy:np.ndarray, # ∂L/∂y
+    x:np.ndarray, # what `gelu` was given
+    approximate:str="none", # as in `gelu`
+)->np.ndarray: # ∂L/∂x
+    "Product rule: the gate, plus x times the slope of the gate."
+    gate, slope = _gelu_gate(x, approximate)
+    return dy * (gate + x * slope)
+
+# %% ../../nbs/11_activations.ipynb #60271395
 class ReLU(BaseLayer):
     "max(0, x) as a layer."
     def forward(self, x):
@@ -92,7 +92,7 @@ class ReLU(BaseLayer):
         y, = self.pop_saved()
         return relu_bwd(dy, y)
 
-# %% ../../nbs/11_activations.ipynb #06563344
+# %% ../../nbs/11_activations.ipynb #aa3124e2
 class GELU(BaseLayer):
     "x·Φ(x) as a layer. Raises ValueError for an unknown `approximate`."
     def __init__(self,
@@ -109,7 +109,7 @@ class GELU(BaseLayer):
         x, = self.pop_saved()
         return gelu_bwd(dy, x, self.approximate)
 
-# %% ../../nbs/11_activations.ipynb #5a47f941
+# %% ../../nbs/11_activations.ipynb #6e40b9d8
 def make_activation(
     name:str, # "relu", "gelu" or "gelu_tanh"
 )->BaseLayer: # a new layer

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['dropout_mask', 'Dropout']
 
-# %% ../../nbs/15_dropout.ipynb #d9d2c0db
+# %% ../../nbs/15_dropout.ipynb #159ebbad
 import numpy as np
 from ..foundations.base import BaseLayer, seed_sequence
 
-# %% ../../nbs/15_dropout.ipynb #49ef4ad0
+# %% ../../nbs/15_dropout.ipynb #c4f47f76
 def dropout_mask(
     bits:np.random.BitGenerator, # source of random bits
     shape:tuple, # of the array to be thinned
@@ -23,7 +23,7 @@ def dropout_mask(
     mask = np.multiply(r >= cut, np.dtype(dtype).type(65536 / (65536 - cut)), dtype=dtype)
     return mask.reshape(shape)
 
-# %% ../../nbs/15_dropout.ipynb #159ebbad
+# %% ../../nbs/15_dropout.ipynb #794dddad
 class Dropout(BaseLayer):
     "In train mode, zero each entry with probability p and scale the others by 1/(1−p); in eval mode do nothing. Raises ValueError unless 0 ≤ p < 1."
     def __init__(self,
