@@ -15,11 +15,13 @@ TIME_LIMIT = 300  # seconds for one chapter
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs(path):
+    code = "import sys; from nbdev.test import nbdev_test; nbdev_test(path=sys.argv[1], n_workers=0, do_print=True)"
     run = subprocess.run(
-        [sys.executable, "-c", "from nbdev.test import nbdev_test; nbdev_test()", "--path", str(path), "--n_workers", "0", "--do_print"],
+        [sys.executable, "-c", code, str(path)],
         cwd=NBS.parent, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}, capture_output=True, text=True, encoding="utf-8", timeout=TIME_LIMIT,
     )
-    assert run.returncode == 0 and "Success" in run.stdout + run.stderr, run.stdout[-5000:] + run.stderr[-5000:]
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
+    assert re.findall(r"^- Completed .*?([^/\\\s]+)$", run.stdout, re.M) == [path.name], f"not this chapter alone: {run.stdout}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

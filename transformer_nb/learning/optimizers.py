@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['Optimizer', 'SGD', 'Adam', 'AdamW', 'make_optimizer', 'clip_grad_norm']
 
-# %% ../../nbs/43_optimizers.ipynb #2c5eaa12
+# %% ../../nbs/43_optimizers.ipynb #9520612e
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 import numpy as np
 from ..foundations.base import ParameterAccess, flatten_parameters
 
-# %% ../../nbs/43_optimizers.ipynb #8dd39009
+# %% ../../nbs/43_optimizers.ipynb #3f5b2608
 def _check_range(where, name, value, low, high=None):
     "Raise TypeError unless the value is a number, ValueError unless low ≤ value (< high)."
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)): raise TypeError(f"{where}: {name}={value!r}; a number is needed")
     if not (low <= value < (np.inf if high is None else high)): raise ValueError(f"{where}: {name}={value}; it must be at least {low}" + (f" and below {high}" if high is not None else " and finite"))
 
-# %% ../../nbs/43_optimizers.ipynb #9beffee3
+# %% ../../nbs/43_optimizers.ipynb #1deebdd1
 class Optimizer(ABC):
     "Updates all parameters of a model at once: they become views of one vector, their gradients of another."
     state_names:tuple = ()  # the vectors an optimiser remembers between steps
@@ -57,7 +57,7 @@ class Optimizer(ABC):
         self.steps = int(state["steps"])
         for n in self.state_names: getattr(self, n)[...] = state[n]
 
-# %% ../../nbs/43_optimizers.ipynb #776afb23
+# %% ../../nbs/43_optimizers.ipynb #0e7745c0
 class SGD(Optimizer):
     "Stochastic gradient descent with momentum, plain or Nesterov's, as in `torch.optim.SGD`."
     state_names = ("velocity",)
@@ -79,7 +79,7 @@ class SGD(Optimizer):
         v += g
         p -= self.lr * (g + self.momentum * v if self.nesterov else v)
 
-# %% ../../nbs/43_optimizers.ipynb #807ef9da
+# %% ../../nbs/43_optimizers.ipynb #80ef425f
 class Adam(Optimizer):
     "Adam (Kingma and Ba 2015, algorithm 1), as in `torch.optim.Adam`."
     state_names = ("mean", "square")
@@ -112,7 +112,7 @@ class Adam(Optimizer):
         t *= self.lr / c1
         p -= t
 
-# %% ../../nbs/43_optimizers.ipynb #5b7af05b
+# %% ../../nbs/43_optimizers.ipynb #5ee91b0d
 class AdamW(Adam):
     "Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), as in `torch.optim.AdamW`."
     decoupled = True
@@ -125,7 +125,7 @@ class AdamW(Adam):
     ):
         super().__init__(model, lr, betas, eps, weight_decay)
 
-# %% ../../nbs/43_optimizers.ipynb #d22ed052
+# %% ../../nbs/43_optimizers.ipynb #2d706a32
 def make_optimizer(
     name:str, # "sgd", "adam" or "adamw"
     model:ParameterAccess, # whose parameters to update
@@ -136,7 +136,7 @@ def make_optimizer(
     if name not in known: raise ValueError(f"make_optimizer: unknown optimiser {name!r}; known are {', '.join(known)}")
     return known[name](model, **options)
 
-# %% ../../nbs/43_optimizers.ipynb #4aacfe74
+# %% ../../nbs/43_optimizers.ipynb #af03d167
 def clip_grad_norm(
     gradients:np.ndarray, # all gradients as one vector, (P,); scaled in place
     max_norm:float, # largest Euclidean norm allowed, > 0
