@@ -43,5 +43,5 @@ def test_all_chapters_are_in_the_sidebar():
     assert sorted(listed) == sorted(p.name for p in NOTEBOOKS)
 
 
-def test_book_weight():
-    assert sum(p.stat().st_size for p in NOTEBOOKS) < 5_000_000
+def test_book_weight():  # so that a clone stays light
+    assert sum(p.stat().st_size for p in NOTEBOOKS) < 8_000_000

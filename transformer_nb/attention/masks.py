@@ -5,48 +5,56 @@
 # %% auto #0
 __all__ = ['padding_mask', 'causal_mask', 'Masks', 'make_masks']
 
-# %% ../../nbs/20_masks.ipynb #f6a44540
+# %% ../../nbs/20_masks.ipynb #d19ccef5
 import functools
 from typing import NamedTuple
 import numpy as np
 from ..foundations.base import check_positive
 
-# %% ../../nbs/20_masks.ipynb #291c9520
+# %% ../../nbs/20_masks.ipynb #8e72d9f6
 def padding_mask(
     ids:np.ndarray, # token ids, (B, S)
     pad_id:int=0, # the id of `<pad>`
 )->np.ndarray: # boolean, (B, 1, 1, S), True = may attend
-    "Hide the padding from every query. Raises ValueError unless ids are (B, S)."
+    "Hide the padding from every query. Raises TypeError unless all ids are integers, ValueError unless they are (B, S)."
     ids = np.asarray(ids)
-    if ids.ndim != 2: raise ValueError(f"padding_mask: ids have shape {ids.shape}; (B, S) is needed")
+    if ids.dtype.kind not in "iu": raise TypeError(f"padding_mask: ids have dtype {ids.dtype}; integers are needed")
+    if ids.ndim != 2: raise ValueError(f"padding_mask: ids have shape {ids.shape}; (B, S) is needed, also for a single sequence")
+    if isinstance(pad_id, bool) or not isinstance(pad_id, (int, np.integer)): raise TypeError(f"padding_mask: pad_id={pad_id!r}; an integer is needed")
     return (ids != pad_id)[:,None,None,:]
 
-# %% ../../nbs/20_masks.ipynb #41d07161
+# %% ../../nbs/20_masks.ipynb #3cfa449e
 @functools.lru_cache(maxsize=256)
+def _causal_mask(T):
+    mask = np.tri(T, dtype=bool)[None,None]
+    mask.flags.writeable = False  # shared by everybody who asks
+    return mask
+
+# %% ../../nbs/20_masks.ipynb #5bd09264
 def causal_mask(
     T:int, # length
 )->np.ndarray: # boolean, (1, 1, T, T), read-only, True = may attend
     "Query t sees keys 0 … t. Built once per length. Raises TypeError or ValueError unless T is an integer ≥ 1."
     check_positive("causal_mask", T=T)
-    mask = np.tri(T, dtype=bool)[None,None]
-    mask.flags.writeable = False  # shared by everybody who asks
-    return mask
+    return _causal_mask(int(T))
 
-# %% ../../nbs/20_masks.ipynb #1fb37df6
+# %% ../../nbs/20_masks.ipynb #42c672fe
 class Masks(NamedTuple):
     "The three masks of an encoder–decoder; None hides nothing."
     source:np.ndarray  # encoder self-attention, (B, 1, 1, S) or None
     target:np.ndarray  # decoder self-attention, (1, 1, T, T) or (B, 1, T, T)
     memory:np.ndarray  # cross-attention, (B, 1, 1, S) or None
 
-# %% ../../nbs/20_masks.ipynb #3a474f59
+# %% ../../nbs/20_masks.ipynb #ab0c9493
 def make_masks(
     source:np.ndarray, # source ids, (B, S)
     target:np.ndarray, # target ids that the decoder reads, (B, T)
     pad_id:int=0, # the id of `<pad>`
 )->Masks: # None where nothing is padded: a mask that hides nothing costs time
-    "All masks of a batch: padding for the source, padding and causality for the target."
-    source_mask, target_mask = padding_mask(source, pad_id), padding_mask(target, pad_id)
+    "All masks of a batch: padding for the source, padding and causality for the target. Raises TypeError or ValueError for ids that do not fit."
+    source_mask, target_mask = padding_mask(source, pad_id), padding_mask(target, pad_id)  # (B, 1, 1, S), (B, 1, 1, T)
+    (B, _, _, S), T = source_mask.shape, target_mask.shape[-1]
+    if len(target_mask) != B: raise ValueError(f"make_masks: source {(B, S)} and target {(len(target_mask), T)} must be (B, S) and (B, T) with the same B")
     if source_mask.all(): source_mask = None
-    causal = causal_mask(target.shape[1])
+    causal = causal_mask(T)
     return Masks(source_mask, causal if target_mask.all() else causal & target_mask, source_mask)

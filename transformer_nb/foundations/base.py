@@ -6,12 +6,12 @@
 __all__ = ['Parameter', 'seed_sequence', 'spawn_seeds', 'make_rng', 'LayerTree', 'ParameterAccess', 'BaseLayer',
            'flatten_parameters', 'get_random_state', 'set_random_state', 'as_input', 'check_positive']
 
-# %% ../../nbs/01_base.ipynb #09c24896
+# %% ../../nbs/01_base.ipynb #90074735
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 import numpy as np
 
-# %% ../../nbs/01_base.ipynb #2e51e2f7
+# %% ../../nbs/01_base.ipynb #cebb03f7
 class Parameter:
     "An array that is learned, and beside it the gradient of the loss with respect to it."
     def __init__(self,
@@ -30,7 +30,7 @@ class Parameter:
     def dtype(self)->np.dtype: return self.data.dtype
     def __repr__(self)->str: return f"Parameter(shape={self.shape}, dtype={self.dtype})"
 
-# %% ../../nbs/01_base.ipynb #0e3947ce
+# %% ../../nbs/01_base.ipynb #5f12ed4c
 def seed_sequence(
     seed=None, # int ≥ 0, `SeedSequence`, `Generator`, or None for fresh entropy
 )->np.random.SeedSequence: # a sequence nobody else holds
@@ -43,7 +43,7 @@ def seed_sequence(
     if seed < 0: raise ValueError(f"seed: got {seed}; an integer seed must be ≥ 0")
     return np.random.SeedSequence(int(seed))
 
-# %% ../../nbs/01_base.ipynb #be840c14
+# %% ../../nbs/01_base.ipynb #d837e4af
 def spawn_seeds(
     seed, # anything that `seed_sequence` takes
     n:int, # how many children
@@ -51,31 +51,14 @@ def spawn_seeds(
     "One independent seed for each child of a component."
     return seed_sequence(seed).spawn(n)
 
-# %% ../../nbs/01_base.ipynb #b7ec91d2
+# %% ../../nbs/01_base.ipynb #895ca2ef
 def make_rng(
     seed=None, # anything that `seed_sequence` takes
 )->np.random.Generator: # a generator of its own
     "A local random generator; NumPy's global one is never touched."
     return np.random.Generator(np.random.PCG64(seed_sequence(seed)))
 
-# %% ../../nbs/01_base.ipynb #1192d9f0
-def _check_values(where, expected, values):
-    "Convert `values` to the dtypes of the arrays in `expected`, or raise one ValueError that names every problem."
-    if not isinstance(values, Mapping): raise TypeError(f"{where}: got {type(values).__name__}; a dict of name → array is needed")
-    bad = [f"missing {n!r}" for n in expected if n not in values] + [f"unexpected {n!r}" for n in values if n not in expected]
-    new = {}
-    for name, old in expected.items():
-        if name not in values: continue
-        v = np.asarray(values[name])
-        if v.dtype.kind not in "fiu": bad.append(f"{name!r} is not numeric (dtype {v.dtype})")
-        elif v.shape != old.shape: bad.append(f"{name!r} has shape {v.shape}, expected {old.shape}")
-        else:
-            with np.errstate(over="ignore"): new[name] = v.astype(old.dtype)
-            if not np.isfinite(new[name]).all(): bad.append(f"{name!r} has values that are not finite in {old.dtype}")
-    if bad: raise ValueError(f"{where}: nothing was changed, because " + "; ".join(bad))
-    return new
-
-# %% ../../nbs/01_base.ipynb #85c6b771
+# %% ../../nbs/01_base.ipynb #eebf5cb7
 class LayerTree:
     "Finds the parameters and the layers inside a layer: whatever was assigned to an attribute, or stands in a list that was."
     def named_children(self)->Iterator[tuple]:
@@ -111,7 +94,25 @@ class LayerTree:
             lines += [f"  {name} {child.shape}"] if isinstance(child, Parameter) else [f"  {name}: " + repr(child).replace("\n", "\n  ")]
         return "\n".join(lines)
 
-# %% ../../nbs/01_base.ipynb #8fcf4457
+# %% ../../nbs/01_base.ipynb #1a7c57c2
+def _check_values(where, expected, values):
+    "Convert `values` to the dtypes of the arrays in `expected`, or raise one ValueError that names every problem."
+    if not isinstance(values, Mapping): raise TypeError(f"{where}: got {type(values).__name__}; a dict of name → array is needed")
+    bad = [f"missing {n!r}" for n in expected if n not in values] + [f"unexpected {n!r}" for n in values if n not in expected]
+    new = {}
+    for name, old in expected.items():
+        if name not in values: continue
+        try: v = np.asarray(values[name])
+        except ValueError as e: bad.append(f"{name!r} is not an array ({e})"); continue
+        if v.dtype.kind not in "fiu": bad.append(f"{name!r} is not numeric (dtype {v.dtype})")
+        elif v.shape != old.shape: bad.append(f"{name!r} has shape {v.shape}, expected {old.shape}")
+        else:
+            with np.errstate(over="ignore"): new[name] = v.astype(old.dtype)
+            if not np.isfinite(new[name]).all(): bad.append(f"{name!r} has values that are not finite in {old.dtype}")
+    if bad: raise ValueError(f"{where}: nothing was changed, because " + "; ".join(bad))
+    return new
+
+# %% ../../nbs/01_base.ipynb #e9d7cb3b
 class ParameterAccess(LayerTree):
     "Reading and writing all parameters of a layer at once."
     def get_parameters(self)->dict[str,np.ndarray]:
@@ -141,7 +142,7 @@ class ParameterAccess(LayerTree):
         for p in self.named_parameters().values(): p.data, p.grad = p.data.astype(dtype), p.grad.astype(dtype)
         return self
 
-# %% ../../nbs/01_base.ipynb #0959b67f
+# %% ../../nbs/01_base.ipynb #016ecac5
 class BaseLayer(ParameterAccess, ABC):
     "What every layer, block, stack and model can do; a subclass writes `forward` and `backward`."
     training = True  # in train mode forward remembers what backward needs
@@ -173,12 +174,13 @@ class BaseLayer(ParameterAccess, ABC):
         values, self._saved = self._saved, None
         return values
 
-# %% ../../nbs/01_base.ipynb #e5b711f1
+# %% ../../nbs/01_base.ipynb #c75f712c
 def flatten_parameters(
     layer:ParameterAccess, # any layer; all its parameters have one dtype
 )->tuple[np.ndarray,np.ndarray]: # (values, gradients), each (n_parameters,)
     "Move all parameters into one vector and all gradients into another; each `Parameter` becomes a pair of views. Raises ValueError for none, or mixed dtypes."
     parameters = list(layer.named_parameters().values())
+    if not parameters: raise ValueError(f"flatten_parameters: {type(layer).__name__} has no parameters; at least one is needed")
     dtypes = {p.dtype for p in parameters}
     if len(dtypes) != 1: raise ValueError(f"flatten_parameters: {type(layer).__name__} has parameters of dtypes {sorted(map(str, dtypes))}; exactly one is needed")
     values, gradients = (np.concatenate([a.ravel() for a in arrays]) for arrays in ([p.data for p in parameters], [p.grad for p in parameters]))
@@ -188,44 +190,46 @@ def flatten_parameters(
         p.data, p.grad = values[here].reshape(p.shape), gradients[here].reshape(p.shape)
     return values, gradients
 
-# %% ../../nbs/01_base.ipynb #7261b816
+# %% ../../nbs/01_base.ipynb #fbec75ed
 def get_random_state(
     layer:LayerTree, # any layer
 )->dict[str,dict]: # dotted name of each layer that draws random numbers → state of its bit generator
     "Where the random streams of a layer stand (dropout has one); only plain ints, strings and lists, so that it can be written as JSON."
     return {name: _plain(child.bits.state) for name, child in layer.named_layers() if hasattr(child, "bits")}
 
-# %% ../../nbs/01_base.ipynb #af4f62fa
+# %% ../../nbs/01_base.ipynb #c79a1d87
 def set_random_state(
     layer:LayerTree, # any layer
     state:dict[str,dict], # what `get_random_state` returned
 ):
-    "Put the random streams back. Raises ValueError if the names differ."
+    "Put the random streams back. Raises TypeError unless the state is a dict, ValueError if the names differ."
+    if not isinstance(state, Mapping): raise TypeError(f"set_random_state: got {type(state).__name__}; a dict of name → state is needed")
     streams = {name: child.bits for name, child in layer.named_layers() if hasattr(child, "bits")}
     if streams.keys() != state.keys(): raise ValueError(f"set_random_state: got streams {sorted(state)}, the layer has {sorted(streams)}")
     for name, bits in streams.items(): bits.state = state[name]
 
-# %% ../../nbs/01_base.ipynb #d5808545
+# %% ../../nbs/01_base.ipynb #0b7170d9
 def _plain(state):
     "The same nested dict with lists for arrays and ints for NumPy ints."
     if isinstance(state, dict): return {k: _plain(v) for k, v in state.items()}
     return state.tolist() if isinstance(state, (np.ndarray, np.generic)) else state
 
-# %% ../../nbs/01_base.ipynb #de9cd74d
+# %% ../../nbs/01_base.ipynb #a9ae2856
 def as_input(
     x, # array or nested lists of numbers, (..., n_features)
     n_features:int, # the size that the last axis must have
     dtype, # the layer's float type
     where:str, # the layer's name, for the message
 )->np.ndarray: # the same numbers in `dtype`, (..., n_features); not copied if they fit already
-    "An input in the layer's own float type. Raises TypeError if it is not numeric, ValueError if the last axis is wrong."
-    x = np.asarray(x)
+    "An input in the layer's own float type. Raises TypeError if it is not numeric, ValueError if it is ragged or its last axis is wrong."
+    try: x = np.asarray(x)
+    except ValueError as e: raise ValueError(f"{where}: the input is not an array: {e}") from e
     if x.dtype.kind not in "fiu": raise TypeError(f"{where}: the input has dtype {x.dtype}; numbers are needed")
     if x.ndim == 0 or x.shape[-1] != n_features:
         raise ValueError(f"{where}: the input has shape {x.shape}; its last axis must have {n_features} features")
     return x.astype(dtype, copy=False)
 
-# %% ../../nbs/01_base.ipynb #07385ee5
+# %% ../../nbs/01_base.ipynb #56af4df5
 def check_positive(
     where:str, # the component, for the message
     **sizes, # name=value

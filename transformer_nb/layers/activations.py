@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['relu', 'relu_bwd', 'erf', 'gelu', 'gelu_bwd', 'ReLU', 'GELU', 'make_activation']
 
-# %% ../../nbs/11_activations.ipynb #8386dfcc
+# %% ../../nbs/11_activations.ipynb #16aadba7
 import functools
 import math
 import numpy as np
 from ..foundations.base import BaseLayer
 
-# %% ../../nbs/11_activations.ipynb #dc71a433
+# %% ../../nbs/11_activations.ipynb #9da9d5e5
 def relu(
     x:np.ndarray, # any shape
     out:np.ndarray=None, # where to write, may be x itself; by default a new array
@@ -19,7 +19,7 @@ def relu(
     "max(0, x), entry by entry."
     return np.maximum(x, 0, out=out)
 
-# %% ../../nbs/11_activations.ipynb #3de1076d
+# %% ../../nbs/11_activations.ipynb #c1fa5529
 def relu_bwd(
     dy:np.ndarray, # ∂L/∂y
     y:np.ndarray, # what `relu` returned; positive exactly where x was
@@ -28,7 +28,7 @@ def relu_bwd(
     "Let the gradient pass where the input was positive; at 0 the slope is taken as 0."
     return np.multiply(dy, y > 0, out=out)
 
-# %% ../../nbs/11_activations.ipynb #63604356
+# %% ../../nbs/11_activations.ipynb #c4ed1f49
 @functools.cache
 def _erfc_coefficients(degree):
     "Chebyshev coefficients of log(erfc(x)/t) + x² in t = 2/(2+x), 0 ≤ x ≤ 26, from the standard library's `math.erfc`."
@@ -38,11 +38,13 @@ def _erfc_coefficients(degree):
         return np.array([math.log(math.erfc(2/v - 2) / v) + (2/v - 2)**2 for v in t])
     return np.polynomial.chebyshev.chebinterpolate(g, degree)
 
-# %% ../../nbs/11_activations.ipynb #5b849e2a
+# %% ../../nbs/11_activations.ipynb #e60c7c7b
 def erf(
-    x:np.ndarray, # any shape, float
+    x:np.ndarray, # any shape; integers count as float64
 )->np.ndarray: # erf(x), the same shape and dtype; within 2e-15 in float64
     "The error function, which NumPy lacks: erfc(x) = t·exp(−x² + P(t)) with a Chebyshev polynomial P (after Numerical Recipes, section 6.2.2)."
+    x = np.asarray(x)
+    if x.dtype.kind != "f": x = x.astype(np.float64)
     low, high = 2/28, 1.
     z = np.minimum(np.abs(x), 26)
     t = 2 / (2 + z)
@@ -50,7 +52,7 @@ def erf(
     P = np.polynomial.chebyshev.chebval((t - low) * (2 / (high - low)) - 1, c)
     return np.copysign(1 - t * np.exp(P - z*z), x).astype(x.dtype, copy=False)
 
-# %% ../../nbs/11_activations.ipynb #cbaaeb37
+# %% ../../nbs/11_activations.ipynb #277898a3
 def _gelu_gate(x, approximate):
     "The gate that multiplies x, and its derivative."
     if approximate == "none":
@@ -61,7 +63,7 @@ def _gelu_gate(x, approximate):
         return (1 + t) / 2, (1 - t*t) / 2 * (a * (1 + 3 * 0.044715 * x*x))
     raise ValueError(f"gelu: approximate={approximate!r}; allowed are 'none' and 'tanh'")
 
-# %% ../../nbs/11_activations.ipynb #4a0427d1
+# %% ../../nbs/11_activations.ipynb #53c8c920
 def gelu(
     x:np.ndarray, # any shape
     approximate:str="none", # "none": x·Φ(x) with the normal distribution Φ; "tanh": its fast approximation
@@ -69,7 +71,7 @@ def gelu(
     "Gaussian error linear unit. Raises ValueError for another `approximate`."
     return x * _gelu_gate(x, approximate)[0]
 
-# %% ../../nbs/11_activations.ipynb #3e5ca69b
+# %% ../../nbs/11_activations.ipynb #64c8e7b3
 def gelu_bwd(
     dy:np.ndarray, # ∂L/∂y
     x:np.ndarray, # what `gelu` was given
@@ -79,7 +81,7 @@ def gelu_bwd(
     gate, slope = _gelu_gate(x, approximate)
     return dy * (gate + x * slope)
 
-# %% ../../nbs/11_activations.ipynb #60271395
+# %% ../../nbs/11_activations.ipynb #1bb4cd50
 class ReLU(BaseLayer):
     "max(0, x) as a layer."
     def forward(self, x):
@@ -92,7 +94,7 @@ class ReLU(BaseLayer):
         y, = self.pop_saved()
         return relu_bwd(dy, y)
 
-# %% ../../nbs/11_activations.ipynb #aa3124e2
+# %% ../../nbs/11_activations.ipynb #92b23ad4
 class GELU(BaseLayer):
     "x·Φ(x) as a layer. Raises ValueError for an unknown `approximate`."
     def __init__(self,
@@ -109,7 +111,7 @@ class GELU(BaseLayer):
         x, = self.pop_saved()
         return gelu_bwd(dy, x, self.approximate)
 
-# %% ../../nbs/11_activations.ipynb #6e40b9d8
+# %% ../../nbs/11_activations.ipynb #d62b2cec
 def make_activation(
     name:str, # "relu", "gelu" or "gelu_tanh"
 )->BaseLayer: # a new layer

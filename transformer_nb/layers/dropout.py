@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['dropout_mask', 'Dropout']
 
-# %% ../../nbs/15_dropout.ipynb #159ebbad
+# %% ../../nbs/15_dropout.ipynb #35f4c2c4
 import numpy as np
 from ..foundations.base import BaseLayer, seed_sequence
 
-# %% ../../nbs/15_dropout.ipynb #c4f47f76
+# %% ../../nbs/15_dropout.ipynb #1181a878
 def dropout_mask(
     bits:np.random.BitGenerator, # source of random bits
     shape:tuple, # of the array to be thinned
@@ -23,13 +23,14 @@ def dropout_mask(
     mask = np.multiply(r >= cut, np.dtype(dtype).type(65536 / (65536 - cut)), dtype=dtype)
     return mask.reshape(shape)
 
-# %% ../../nbs/15_dropout.ipynb #794dddad
+# %% ../../nbs/15_dropout.ipynb #b5862b8d
 class Dropout(BaseLayer):
-    "In train mode, zero each entry with probability p and scale the others by 1/(1−p); in eval mode do nothing. Raises ValueError unless 0 ≤ p < 1."
+    "In train mode, zero each entry with probability p and scale the others by 1/(1−p); in eval mode do nothing. Raises TypeError or ValueError unless p is a number with 0 ≤ p < 1."
     def __init__(self,
         p:float=0.1, # probability of a zero
         seed=None, # see `seed_sequence`
     ):
+        if isinstance(p, bool) or not isinstance(p, (int, float, np.number)): raise TypeError(f"Dropout: p={p!r}; a number is needed")
         if not 0 <= p <= 65535/65536: raise ValueError(f"Dropout: p={p}; it must be at least 0 and below 1")
         self.p = p
         self.bits = np.random.SFC64(seed_sequence(seed))

@@ -5,33 +5,34 @@
 # %% auto #0
 __all__ = ['check_ids', 'embed', 'embed_bwd', 'InputEmbedding']
 
-# %% ../../nbs/13_embedding.ipynb #07488ee5
+# %% ../../nbs/13_embedding.ipynb #ad72664b
 import numpy as np
 from ..foundations.base import BaseLayer, Parameter, check_positive, make_rng
 
-# %% ../../nbs/13_embedding.ipynb #bb92ba0b
+# %% ../../nbs/13_embedding.ipynb #3a36ccb9
 def check_ids(
     ids, # array or nested lists of integers, any shape
     vocab_size:int, # V; allowed are 0 … V−1
     where:str, # the component, for the message
 )->np.ndarray: # integer array
-    "Raise TypeError for ids that are not integers, ValueError naming the first one out of range."
-    ids = np.asarray(ids)
+    "Raise TypeError for ids that are not integers, ValueError naming the first one out of range, or for lists of different lengths."
+    try: ids = np.asarray(ids)
+    except ValueError: raise ValueError(f"{where}: ids are lists of different lengths; pad them to one length first") from None
     if ids.dtype.kind not in "iu": raise TypeError(f"{where}: ids have dtype {ids.dtype}; integers are needed")
     if ids.size and not (0 <= ids.min() and ids.max() < vocab_size):
         at = tuple(map(int, np.argwhere((ids < 0) | (ids >= vocab_size))[0]))
-        raise ValueError(f"{where}: id {ids[at]} at {at} is out of range; allowed are 0 to {vocab_size-1}")
+        raise ValueError(f"{where}: id {ids[at]}{f' at {at}' if at else ''} is out of range; allowed are 0 to {vocab_size-1}")
     return ids
 
-# %% ../../nbs/13_embedding.ipynb #5e98b1e7
+# %% ../../nbs/13_embedding.ipynb #9bff439e
 def embed(
     ids:np.ndarray, # token ids, any shape (...)
     E:np.ndarray, # table, (V, D)
 )->np.ndarray: # (..., D)
-    "Look up each token's row, times √D so that it is as large as the positions that will be added (Vaswani et al. 2017, section 3.4)."
-    return (E * E.dtype.type(E.shape[1]**0.5)).take(ids, axis=0)
+    "Look up each token's row, times √D (Vaswani et al. 2017, section 3.4): a table of small numbers is then not drowned by the positions that are added."
+    return (E * E.shape[1]**0.5).take(ids, axis=0)
 
-# %% ../../nbs/13_embedding.ipynb #38934210
+# %% ../../nbs/13_embedding.ipynb #9485711f
 def embed_bwd(
     dy:np.ndarray, # ∂L/∂y, (..., D)
     ids:np.ndarray, # token ids, (...)
@@ -39,11 +40,11 @@ def embed_bwd(
 )->np.ndarray: # ∂L/∂E, (V, D)
     "Add each token's gradient to its row: a token that occurs five times collects five gradients."
     N, D = ids.size, dy.shape[-1]
-    one_hot = np.zeros((N, vocab_size), dy.dtype)
+    one_hot = np.zeros((N, vocab_size), np.result_type(dy, np.float16))  # (N, V) of dy's float type
     one_hot[np.arange(N), ids.ravel()] = D**0.5
-    return one_hot.T @ dy.reshape(N, D)
+    return one_hot.T @ dy.reshape(N, D)                                  # (V, D)
 
-# %% ../../nbs/13_embedding.ipynb #abf394e4
+# %% ../../nbs/13_embedding.ipynb #04687515
 class InputEmbedding(BaseLayer):
     "Token ids to vectors, times √D. Raises TypeError or ValueError for ids outside 0 … vocab_size−1."
     def __init__(self,
@@ -55,6 +56,7 @@ class InputEmbedding(BaseLayer):
         dtype=np.float32, # float type of the table
     ):
         check_positive("InputEmbedding", vocab_size=vocab_size, d_model=d_model)
+        if not 0 <= std < np.inf: raise ValueError(f"InputEmbedding: std={std}; it must be at least 0 and finite")
         self.padding_idx = padding_idx
         E = make_rng(seed).normal(0, std, (vocab_size, d_model)).astype(dtype)
         if padding_idx is not None: E[check_ids(padding_idx, vocab_size, "InputEmbedding: padding_idx")] = 0

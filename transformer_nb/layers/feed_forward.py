@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['FeedForward']
 
-# %% ../../nbs/18_feed_forward.ipynb #62d3aa8b
+# %% ../../nbs/18_feed_forward.ipynb #22276900
 import numpy as np
 from ..foundations.base import BaseLayer, spawn_seeds
 from .activations import make_activation
 from .dropout import Dropout
 from .linear import Linear
 
-# %% ../../nbs/18_feed_forward.ipynb #cce2fa21
+# %% ../../nbs/18_feed_forward.ipynb #1eef0c1e
 class FeedForward(BaseLayer):
     "act(xW₁ + b₁)W₂ + b₂ at every position (Vaswani et al. 2017, equation 2)."
     def __init__(self,

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['layer_norm', 'layer_norm_bwd', 'LayerNorm']
 
-# %% ../../nbs/16_layer_norm.ipynb #49160f23
+# %% ../../nbs/16_layer_norm.ipynb #bab7916b
 import numpy as np
 from ..foundations.base import BaseLayer, Parameter, as_input, check_positive
 from .linear import as_rows, column_sums, row_sums
 
-# %% ../../nbs/16_layer_norm.ipynb #e5197935
+# %% ../../nbs/16_layer_norm.ipynb #9d8ac2cb
 def layer_norm(
     x:np.ndarray, # (..., D)
     gain:np.ndarray, # γ, (D,)
@@ -28,7 +28,7 @@ def layer_norm(
     if bias is not None: y += bias
     return y.reshape(x.shape), xhat, inv
 
-# %% ../../nbs/16_layer_norm.ipynb #6f3c1dfb
+# %% ../../nbs/16_layer_norm.ipynb #e9cf00f9
 def layer_norm_bwd(
     dy:np.ndarray, # ∂L/∂y, (..., D)
     xhat:np.ndarray, # from `layer_norm`, (N, D)
@@ -48,9 +48,9 @@ def layer_norm_bwd(
     dx *= inv
     return dx.reshape(shape), dgain, dbias
 
-# %% ../../nbs/16_layer_norm.ipynb #cd214f1c
+# %% ../../nbs/16_layer_norm.ipynb #97f61031
 class LayerNorm(BaseLayer):
-    "Layer normalisation over the last axis (Ba, Kiros, Hinton 2016)."
+    "Layer normalisation over the last axis (Ba, Kiros, Hinton 2016). Raises ValueError unless d_model ≥ 1 and eps > 0, and for inputs whose last axis is not `d_model`."
     def __init__(self,
         d_model:int, # D
         eps:float=1e-5, # added to the variance, > 0
@@ -58,7 +58,8 @@ class LayerNorm(BaseLayer):
         dtype=np.float32, # float type of the parameters
     ):
         check_positive("LayerNorm", d_model=d_model)
-        if not eps > 0: raise ValueError(f"LayerNorm: eps={eps}; it must be above 0")
+        if isinstance(eps, bool) or not isinstance(eps, (int, float, np.integer, np.floating)): raise TypeError(f"LayerNorm: eps={eps!r}; a number is needed")
+        if not 0 < eps < np.inf: raise ValueError(f"LayerNorm: eps={eps}; it must be above 0 and finite")
         self.eps = eps
         self.gain = Parameter(np.ones(d_model, dtype))                  # γ, (D,)
         self.bias = Parameter(np.zeros(d_model, dtype)) if bias else None  # β, (D,)

@@ -5,31 +5,33 @@
 # %% auto #0
 __all__ = ['sinusoidal_positions', 'PositionalEncoding']
 
-# %% ../../nbs/14_positional_encoding.ipynb #ac3a835d
+# %% ../../nbs/14_positional_encoding.ipynb #d8b49ae3
 import functools
 import numpy as np
 from ..foundations.base import BaseLayer, Parameter, as_input, check_positive, make_rng
 
-# %% ../../nbs/14_positional_encoding.ipynb #e569f572
+# %% ../../nbs/14_positional_encoding.ipynb #9cef6023
 def sinusoidal_positions(
     length:int, # T, how many positions
     d_model:int, # D, any width, odd too
     offset:int=0, # the first position
 )->np.ndarray: # (T, D), float64, in [−1, 1]
-    "Sine in the even features and cosine in the odd ones, wavelengths from 2π to 10000·2π (Vaswani et al. 2017, section 3.5)."
+    "Sine in the even features and cosine in the odd ones, wavelengths from 2π up towards 10000·2π (Vaswani et al. 2017, section 3.5)."
+    check_positive("sinusoidal_positions", length=length, d_model=d_model)
     position = np.arange(offset, offset + length)[:,None]             # (T, 1)
     rate = 10000.0 ** (-np.arange(0, d_model, 2) / d_model)           # (⌈D/2⌉,)
     angle = position * rate                                           # (T, ⌈D/2⌉)
     return np.stack([np.sin(angle), np.cos(angle)], -1).reshape(length, -1)[:,:d_model]
 
-# %% ../../nbs/14_positional_encoding.ipynb #1b381c63
+# %% ../../nbs/14_positional_encoding.ipynb #92a2b3f2
 @functools.lru_cache(maxsize=64)
 def _cached_positions(length, d_model, dtype):
+    "The table in the float type of x; one for all layers, so nobody may write to it."
     table = sinusoidal_positions(length, d_model).astype(dtype)
-    table.flags.writeable = False  # shared by everybody who asks
+    table.flags.writeable = False
     return table
 
-# %% ../../nbs/14_positional_encoding.ipynb #5c23caca
+# %% ../../nbs/14_positional_encoding.ipynb #f9363617
 class PositionalEncoding(BaseLayer):
     "Add to each vector a code of its position: fixed sinusoids of any length, or learned rows. Raises ValueError for a learned table that is too short."
     def __init__(self,
@@ -38,18 +40,26 @@ class PositionalEncoding(BaseLayer):
         max_len:int=512, # rows of the learned table; sinusoids have no limit
         std:float=0.02, # standard deviation of the initial learned rows
         seed=None, # see `seed_sequence`; only for learned rows
-        dtype=np.float32, # float type of the learned rows
+        dtype=np.float32, # float type of the learned rows; sinusoids take that of x
     ):
         check_positive("PositionalEncoding", d_model=d_model, max_len=max_len)
+        if not 0 <= std < np.inf: raise ValueError(f"PositionalEncoding: std={std}; it must be at least 0 and finite")
         self.d_model = d_model
         self.P = Parameter(make_rng(seed).normal(0, std, (max_len, d_model)).astype(dtype)) if learned else None  # (max_len, D)
 
-    def forward(self, x, offset=0):
-        "x plus the codes of positions offset … offset+T−1, (..., T, D) → (..., T, D). Decoding step by step moves the offset."
-        x = as_input(x, self.d_model, self.P.dtype if self.P else x.dtype, "PositionalEncoding")
-        end = offset + x.shape[-2]
-        if self.P and end > self.P.shape[0]: raise ValueError(f"PositionalEncoding: positions up to {end-1} are needed, the learned table has {self.P.shape[0]} rows (max_len)")
-        table = self.P.data if self.P else _cached_positions(64 * -(-end // 64), self.d_model, x.dtype)
+    def forward(self,
+        x, # (..., T, D); whole numbers become float32
+        offset:int=0, # position of the first vector; decoding step by step moves it
+    ):
+        "x plus the codes of positions offset … offset+T−1, (..., T, D). Raises TypeError or ValueError for an input or an offset that cannot be."
+        where, x = "PositionalEncoding", np.asarray(x)
+        x = as_input(x, self.d_model, self.P.dtype if self.P else x.dtype if x.dtype.kind == "f" else np.float32, where)
+        if x.ndim < 2: raise ValueError(f"{where}: the input has shape {x.shape}; (..., T, D) is needed")
+        if isinstance(offset, bool) or not isinstance(offset, (int, np.integer)): raise TypeError(f"{where}: offset={offset!r} is a {type(offset).__name__}; an integer ≥ 0 is needed")
+        if offset < 0: raise ValueError(f"{where}: offset={offset}; it must be at least 0")
+        end = int(offset) + x.shape[-2]
+        if self.P and end > self.P.shape[0]: raise ValueError(f"{where}: positions up to {end-1} are needed, the learned table has {self.P.shape[0]} rows (max_len)")
+        table = self.P.data if self.P else _cached_positions(64 * (end//64 + 1), self.d_model, x.dtype)
         self.save_for_backward(offset)
         return x + table[offset:end]
 

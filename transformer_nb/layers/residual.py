@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['ResidualConnection']
 
-# %% ../../nbs/17_residual.ipynb #3dbdfcbd
+# %% ../../nbs/17_residual.ipynb #4e62306e
 from collections.abc import Callable
 import numpy as np
-from ..foundations.base import BaseLayer
+from ..foundations.base import BaseLayer, as_input
 from .dropout import Dropout
 from .layer_norm import LayerNorm
 
-# %% ../../nbs/17_residual.ipynb #a6cc8e70
+# %% ../../nbs/17_residual.ipynb #aeca14b1
 class ResidualConnection(BaseLayer):
-    "x + dropout(sublayer(norm(x))) for pre-norm, norm(x + dropout(sublayer(x))) for post-norm, around any sublayer."
+    "x + dropout(sublayer(norm(x))) for pre-norm, norm(x + dropout(sublayer(x))) for post-norm, around any sublayer. Raises TypeError unless `norm_first` is a bool."
     def __init__(self,
         d_model:int, # D
         norm_first:bool=True, # pre-norm; False: post-norm as in the paper
@@ -24,6 +24,7 @@ class ResidualConnection(BaseLayer):
         seed=None, # see `seed_sequence`
         dtype=np.float32, # float type of the parameters
     ):
+        if not isinstance(norm_first, (bool, np.bool_)): raise TypeError(f"ResidualConnection: norm_first={norm_first!r}; True or False is needed")
         self.norm = LayerNorm(d_model, eps, bias, dtype)
         self.dropout = Dropout(dropout, seed)
         self.norm_first = norm_first
@@ -32,9 +33,11 @@ class ResidualConnection(BaseLayer):
         x, # (..., D)
         sublayer:Callable, # (..., D) → (..., D)
     ):
-        "The sublayer's output on top of x, (..., D)."
-        y = self.dropout(sublayer(self.norm(x) if self.norm_first else x))
-        y = y + x
+        "The sublayer's output on top of x, (..., D). Raises ValueError if x has another width or the sublayer changes the shape."
+        x = as_input(x, self.norm.gain.shape[0], self.norm.gain.dtype, "ResidualConnection")
+        y = sublayer(self.norm(x) if self.norm_first else x)
+        if y.shape != x.shape: raise ValueError(f"ResidualConnection: the sublayer returned shape {y.shape} for x of shape {x.shape}; to be added they must be equal")
+        y = self.dropout(y) + x
         return y if self.norm_first else self.norm(y)
 
     def backward(self,
@@ -48,5 +51,5 @@ class ResidualConnection(BaseLayer):
         dx = dx + dy                    # two paths meet: their gradients add
         return (dx, *others) if others else dx
 
-# %% ../../nbs/17_residual.ipynb #f255d483
+# %% ../../nbs/17_residual.ipynb #c4342854
 def _as_tuple(g): return g if isinstance(g, tuple) else (g,)

@@ -5,28 +5,14 @@
 # %% auto #0
 __all__ = ['greedy_decode', 'predict', 'exact_match']
 
-# %% ../../nbs/45_decoding.ipynb #5aa17b40
+# %% ../../nbs/45_decoding.ipynb #daad0ffb
 from collections.abc import Sequence
 import numpy as np
 from ..attention.masks import padding_mask
 from ..foundations.base import check_positive
 from ..model.transformer import Transformer
 
-# %% ../../nbs/45_decoding.ipynb #f1591c08
-def greedy_decode(
-    model:Transformer, # any model with a tokenizer
-    source:np.ndarray, # source ids, (B, S)
-    max_len:int, # most tokens to write, `<eos>` included
-)->np.ndarray: # (B, max_len) ids, `<pad>` after `<eos>`
-    "Always take the likeliest next token. Each token is computed once (key–value cache), and finished sequences leave the batch. Raises ValueError for max_len below 1 or a model without a tokenizer."
-    check_positive("greedy_decode", max_len=max_len)
-    if model.tokenizer is None: raise ValueError("greedy_decode: this model has no tokenizer, so <sos> and <eos> are unknown")
-    training = model.training
-    model.eval()
-    try: return _greedy(model, np.asarray(source), max_len, model.tokenizer)
-    finally: model.train(training)
-
-# %% ../../nbs/45_decoding.ipynb #6ee500ad
+# %% ../../nbs/45_decoding.ipynb #40579060
 def _greedy(model, source, max_len, tokenizer):
     written = np.full((len(source), max_len), tokenizer.pad_id)
     mask = padding_mask(source, tokenizer.pad_id)             # (B, 1, 1, S)
@@ -45,32 +31,51 @@ def _greedy(model, source, max_len, tokenizer):
             for cache in (c for pair in caches for c in pair): cache.select(alive)
     return written
 
-# %% ../../nbs/45_decoding.ipynb #285eca60
+# %% ../../nbs/45_decoding.ipynb #67622d03
+def greedy_decode(
+    model:Transformer, # any model with a tokenizer
+    source:np.ndarray, # source ids, (B, S)
+    max_len:int, # most tokens to write, `<eos>` included
+)->np.ndarray: # (B, max_len) ids, `<pad>` after `<eos>`
+    "Always take the likeliest next token. Each token is computed once (key–value cache), and finished sequences leave the batch. Raises ValueError for max_len below 1, a source that is not (B, S), or a model without a tokenizer."
+    check_positive("greedy_decode", max_len=max_len)
+    if model.tokenizer is None: raise ValueError("greedy_decode: this model has no tokenizer, so <sos> and <eos> are unknown")
+    source = np.asarray(source)
+    if source.ndim != 2 or 0 in source.shape: raise ValueError(f"greedy_decode: source has shape {source.shape}; (B, S) is needed, with B and S at least 1")
+    training = model.training
+    model.eval()
+    try: return _greedy(model, source, max_len, model.tokenizer)
+    finally: model.train(training)
+
+# %% ../../nbs/45_decoding.ipynb #e7992831
 def predict(
     model:Transformer, # a trained model with a tokenizer
     texts:Sequence[str], # sources, any number
-    max_len:int=None, # most tokens to write for each; by default twice the longest source plus 8
+    max_len:int=None, # most tokens to write for each, `<eos>` included; by default twice its source plus 8, or what learned positions allow
     batch_size:int=500, # how many to decode at once
 )->list[str]: # one answer per text
-    "Free-running greedy answers to texts. Raises ValueError for a character the model does not know."
+    "Free-running greedy answers to texts. Raises TypeError or ValueError for wrong arguments, and for a character the model does not know."
     if isinstance(texts, str): raise TypeError("predict: got one str; a list of texts is needed")
+    check_positive("predict", batch_size=batch_size, **({} if max_len is None else dict(max_len=max_len)))
     if model.tokenizer is None: raise ValueError("predict: this model has no tokenizer; pass one to Transformer")
     ids = [model.tokenizer.encode(t) for t in texts]
+    room = model.config.max_len if model.config.learned_positions else np.inf
+    limits = [min(2*len(row) + 8, room) if max_len is None else max_len for row in ids]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # equal lengths together: little padding
     answers = [""] * len(ids)
     for start in range(0, len(order), batch_size):
         chunk = order[start:start+batch_size]
-        source = model.tokenizer.pad([ids[i] for i in chunk])
-        for i, row in zip(chunk, greedy_decode(model, source, max_len or 2*source.shape[1] + 8)):
-            answers[i] = model.tokenizer.decode(row)
+        written = greedy_decode(model, model.tokenizer.pad([ids[i] for i in chunk]), max(limits[i] for i in chunk))
+        for i, row in zip(chunk, written): answers[i] = model.tokenizer.decode(row[:limits[i]])
     return answers
 
-# %% ../../nbs/45_decoding.ipynb #45df0881
+# %% ../../nbs/45_decoding.ipynb #a0a73d92
 def exact_match(
     model:Transformer, # a model with a tokenizer
     pairs:Sequence[tuple], # (source, right answer), at least one
 )->float: # share of answers that are right in every character, 0 to 1
     "How often free-running decoding gives exactly the right answer. Raises ValueError for an empty list."
+    pairs = list(pairs)
     if not pairs: raise ValueError("exact_match: got no pairs; at least one is needed")
     answers = predict(model, [s for s, _ in pairs], max(len(t) for _, t in pairs) + 1)  # one more for `<eos>`
     return sum(a == t for a, (_, t) in zip(answers, pairs)) / len(pairs)

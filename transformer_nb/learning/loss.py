@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['cross_entropy', 'cross_entropy_bwd', 'CrossEntropyLoss']
 
-# %% ../../nbs/42_loss.ipynb #d85ee6e0
+# %% ../../nbs/42_loss.ipynb #2dbcef8b
 import numpy as np
 from ..foundations.base import BaseLayer
 from ..layers.embedding import check_ids
 from ..layers.linear import as_rows, row_sums
+from ..layers.softmax import as_scores
 
-# %% ../../nbs/42_loss.ipynb #6e068d02
+# %% ../../nbs/42_loss.ipynb #f2e1d88d
 def cross_entropy(
     logits:np.ndarray, # (N, V)
     targets:np.ndarray, # ids, (N,)
@@ -20,17 +21,18 @@ def cross_entropy(
 )->tuple[float,np.ndarray,np.ndarray]: # loss in nats per token, p = softmax(logits) (N, V), weight of each row (N,)
     "−(1−ε) log p[target] − ε mean log p, averaged over the targets that count (Szegedy et al. 2016, section 7); also returns what `cross_entropy_bwd` needs."
     (N, V), dtype = logits.shape, logits.dtype.type
-    weight = (targets != ignore_index).astype(logits.dtype)  # (N,)  1 where the target counts
-    weight /= max(weight.sum(), 1)                           # (N,)  sums to 1, or to 0 if nothing counts
-    z = logits - logits.max(1, keepdims=True)                # (N, V)
-    z_target, z_mean = z[np.arange(N), targets], row_sums(z)[:,0] / V   # (N,), (N,)
-    p = np.exp(z, out=z)                                     # (N, V)
-    s = row_sums(p)                                          # (N, 1)
-    loss = weight @ (np.log(s[:,0]) - dtype(1 - label_smoothing) * z_target - dtype(label_smoothing) * z_mean)
+    counts = targets != ignore_index                  # (N,)
+    weight = counts / dtype(max(counts.sum(), 1))     # (N,)  sums to 1, or to 0 if nothing counts
+    z = logits - logits.max(1, keepdims=True)         # (N, V)
+    asked = z[np.arange(N), targets]                  # (N,)  Σ q z
+    if label_smoothing: asked = dtype(1 - label_smoothing) * asked + dtype(label_smoothing / V) * row_sums(z)[:,0]
+    p = np.exp(z, out=z)                              # (N, V)
+    s = row_sums(p)                                   # (N, 1)
+    loss = weight @ (np.log(s[:,0]) - asked)
     p /= s
     return float(loss), p, weight
 
-# %% ../../nbs/42_loss.ipynb #de2dcd41
+# %% ../../nbs/42_loss.ipynb #25cc9824
 def cross_entropy_bwd(
     dloss:float, # ∂L/∂loss
     targets:np.ndarray, # ids, (N,)
@@ -40,18 +42,19 @@ def cross_entropy_bwd(
 )->np.ndarray: # ∂L/∂logits, (N, V)
     "What was predicted minus what was asked for, row by row."
     N, V = p.shape
-    p -= label_smoothing / V
+    if label_smoothing: p -= label_smoothing / V
     p[np.arange(N), targets] -= 1 - label_smoothing
     p *= (weight * p.dtype.type(dloss))[:,None]
     return p
 
-# %% ../../nbs/42_loss.ipynb #25f7b56d
+# %% ../../nbs/42_loss.ipynb #6257ffec
 class CrossEntropyLoss(BaseLayer):
-    "Mean cross-entropy in nats per token, from logits; padding is ignored. Raises ValueError unless 0 ≤ label_smoothing < 1."
+    "Mean cross-entropy in nats per token, from logits; padding is ignored. Raises ValueError unless 0 ≤ label_smoothing < 1, TypeError unless ignore_index is an integer."
     def __init__(self,
-        ignore_index:int=0, # target id that does not count, usually `<pad>`
+        ignore_index:int=0, # target id that does not count, usually `<pad>`; −1: all count
         label_smoothing:float=0.0, # ε, the mass spread evenly over the whole vocabulary
     ):
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)): raise TypeError(f"CrossEntropyLoss: ignore_index={ignore_index!r}; an integer is needed, −1 to ignore nothing")
         if not 0 <= label_smoothing < 1: raise ValueError(f"CrossEntropyLoss: label_smoothing={label_smoothing}; it must be at least 0 and below 1")
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
@@ -59,7 +62,8 @@ class CrossEntropyLoss(BaseLayer):
         logits, # (..., V)
         targets, # ids, (...)
     )->float:
-        "The mean over all targets that count; 0 if none does. Raises TypeError or ValueError for targets that do not fit."
+        "The mean over all targets that count; 0 if none does. Raises TypeError or ValueError for logits or targets that do not fit."
+        logits = as_scores(logits, "CrossEntropyLoss")
         targets = check_ids(targets, logits.shape[-1], "CrossEntropyLoss: targets")
         if targets.shape != logits.shape[:-1]: raise ValueError(f"CrossEntropyLoss: targets {targets.shape} do not fit logits {logits.shape}; {logits.shape[:-1]} is needed")
         loss, *saved = cross_entropy(as_rows(logits), targets.ravel(), self.ignore_index, self.label_smoothing)

@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['constant', 'inverse_sqrt', 'warmup_cosine', 'make_schedule']
 
-# %% ../../nbs/44_schedules.ipynb #a5977f79
+# %% ../../nbs/44_schedules.ipynb #2b29c212
 import math
 from collections.abc import Callable
 from ..foundations.base import check_positive
 
-# %% ../../nbs/44_schedules.ipynb #e0ddf6c8
+# %% ../../nbs/44_schedules.ipynb #505e8b63
 def constant(
     lr:float, # learning rate
 )->Callable[[int],float]: # step (1, 2, …) → rate
     "The same rate for ever."
     return lambda step: lr
 
-# %% ../../nbs/44_schedules.ipynb #22b0ab05
+# %% ../../nbs/44_schedules.ipynb #5091ee54
 def inverse_sqrt(
     lr:float, # rate at the peak
     warmup:int, # steps of linear rise, ≥ 1
@@ -26,7 +26,7 @@ def inverse_sqrt(
     check_positive("inverse_sqrt", warmup=warmup)
     return lambda step: lr * min(step / warmup, (warmup / step)**0.5)
 
-# %% ../../nbs/44_schedules.ipynb #fd938969
+# %% ../../nbs/44_schedules.ipynb #9882d878
 def warmup_cosine(
     lr:float, # rate at the peak
     warmup:int, # steps of linear rise, ≥ 0
@@ -40,7 +40,7 @@ def warmup_cosine(
         return lr * (1 + math.cos(math.pi * min(1, (step - warmup) / max(1, steps - warmup)))) / 2
     return rate
 
-# %% ../../nbs/44_schedules.ipynb #55989394
+# %% ../../nbs/44_schedules.ipynb #86c0ad1b
 def make_schedule(
     name:str, # "constant", "inverse_sqrt" or "warmup_cosine"
     lr:float, # rate at the peak

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Task', 'Identity', 'Reverse', 'get_task', 'Batch', 'make_batch', 'batches']
 
-# %% ../../nbs/41_tasks.ipynb #b72c69b0
+# %% ../../nbs/41_tasks.ipynb #ad77d502
 import string
 import zlib
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ import numpy as np
 from ..foundations.base import check_positive, make_rng, seed_sequence
 from .tokenizer import CharTokenizer
 
-# %% ../../nbs/41_tasks.ipynb #80a7372a
+# %% ../../nbs/41_tasks.ipynb #a4f72b0c
 class Task(ABC):
     "A rule from text to text on random strings. A subclass gives `name` and `answer`, and may change what a source looks like."
     name:str                            # how the command line calls it
@@ -47,31 +47,32 @@ class Task(ABC):
         n:int, # how many
         held_out:bool=False, # from the test set instead of the training set
     )->list[tuple[str,str]]: # pairs (source, answer)
-        "Random pairs from one side of the split."
+        "Random pairs from one side of the split. Raises ValueError if that side is as good as empty."
         check_positive(f"task {self.name}", n=n)
-        sources = []
+        sources, misses = [], 0
         while len(sources) < n:
             s = self.draw(rng)
             if self.is_held_out(s) == held_out: sources.append(s)
+            elif (misses := misses + 1) > 1000 * (n + 9): raise ValueError(f"task {self.name}: among {len(sources) + misses:,} draws only {len(sources)} were {'held out' if held_out else 'for training'}; n={n} are needed")
         return [(s, self.answer(s)) for s in sources]
 
     def tokenizer(self)->CharTokenizer:
         "A tokenizer that knows the task's characters."
         return CharTokenizer(self.alphabet)
 
-# %% ../../nbs/41_tasks.ipynb #1ed61e4d
+# %% ../../nbs/41_tasks.ipynb #97b9fb9d
 class Identity(Task):
     "Write what you read."
     name = "identity"
     def answer(self, source): return source
 
-# %% ../../nbs/41_tasks.ipynb #cc0b8bb2
+# %% ../../nbs/41_tasks.ipynb #7e623445
 class Reverse(Task):
     "Write it backwards."
     name = "reverse"
     def answer(self, source): return source[::-1]
 
-# %% ../../nbs/41_tasks.ipynb #1c8936ec
+# %% ../../nbs/41_tasks.ipynb #927e0b62
 def get_task(
     name:str, # "identity" or "reverse"
     **options, # arguments of the task, such as max_len
@@ -81,14 +82,14 @@ def get_task(
     if name not in tasks: raise ValueError(f"get_task: unknown task {name!r}; known are {', '.join(tasks)}")
     return tasks[name](**options)
 
-# %% ../../nbs/41_tasks.ipynb #0358958e
+# %% ../../nbs/41_tasks.ipynb #1410dd7b
 class Batch(NamedTuple):
     "Arrays for one training step with teacher forcing: the decoder reads `<sos> e l p p a` and must write `e l p p a <eos>`."
     source:np.ndarray      # (B, S) ids, text then `<eos>` then `<pad>`
     target_in:np.ndarray   # (B, T) ids, `<sos>` then text
     target_out:np.ndarray  # (B, T) ids, text then `<eos>`: the same shifted by one
 
-# %% ../../nbs/41_tasks.ipynb #ee22da74
+# %% ../../nbs/41_tasks.ipynb #8eb0380d
 def make_batch(
     pairs:list, # (source, answer) texts, at least one
     tokenizer:CharTokenizer, # knows their characters
@@ -101,7 +102,7 @@ def make_batch(
     target_in[target_in == tokenizer.eos_id] = tokenizer.pad_id  # nothing is read after the end
     return Batch(source, target_in, target_out)
 
-# %% ../../nbs/41_tasks.ipynb #a22211c0
+# %% ../../nbs/41_tasks.ipynb #d4511d36
 def batches(
     task:Task, # what to draw
     tokenizer:CharTokenizer, # knows the task's characters

@@ -5,11 +5,18 @@
 # %% auto #0
 __all__ = ['CharTokenizer']
 
-# %% ../../nbs/40_tokenizer.ipynb #eb25ab2d
+# %% ../../nbs/40_tokenizer.ipynb #409985bd
 from collections.abc import Iterable, Sequence
 import numpy as np
+from ..foundations.base import check_positive
 
-# %% ../../nbs/40_tokenizer.ipynb #56d02372
+# %% ../../nbs/40_tokenizer.ipynb #0efed85f
+def _around(text, at, reach=20):
+    "The text near a position, for a message."
+    start, end = max(at - reach, 0), at + reach + 1
+    return repr("…" * (start > 0) + text[start:end] + "…" * (end < len(text)))
+
+# %% ../../nbs/40_tokenizer.ipynb #89c3020b
 class CharTokenizer:
     "Each character is a token, after `<pad>`, `<sos>`, `<eos>` and, if asked for, `<unk>`."
     pad_id, sos_id, eos_id = 0, 1, 2
@@ -19,6 +26,7 @@ class CharTokenizer:
         unk:bool=False, # replace an unknown character by `<unk>` instead of refusing it
     ):
         if not isinstance(characters, str): raise TypeError(f"CharTokenizer: characters is a {type(characters).__name__}; a str is needed")
+        if not isinstance(unk, bool): raise TypeError(f"CharTokenizer: unk={unk!r}; True or False is needed")
         if not characters: raise ValueError("CharTokenizer: characters is empty; at least one is needed")
         self.characters, self.unk = "".join(sorted(set(characters))), unk
         self.tokens = ["<pad>", "<sos>", "<eos>"] + ["<unk>"] * unk + list(self.characters)  # id → token
@@ -29,7 +37,9 @@ class CharTokenizer:
     def __eq__(self, other)->bool: return isinstance(other, CharTokenizer) and self.tokens == other.tokens
     def __hash__(self)->int: return hash(tuple(self.tokens))
     def token(self, i:int)->str:
-        "The token of an id."
+        "The token of an id. Raises TypeError or ValueError for anything that is not the id of a token."
+        if not isinstance(i, (int, np.integer)): raise TypeError(f"CharTokenizer: got a {type(i).__name__} for an id; integers are needed, one text at a time")
+        if not 0 <= i < len(self): raise ValueError(f"CharTokenizer: id {i} is out of range; allowed are 0 to {len(self)-1}")
         return self.tokens[i]
 
     def encode(self,
@@ -39,30 +49,37 @@ class CharTokenizer:
     )->list[int]: # the characters' ids, then `<eos>`
         "Ids of a text. Raises ValueError naming an unknown character and its position, or a text that is too long."
         if not isinstance(text, str): raise TypeError(f"CharTokenizer.encode: got a {type(text).__name__}; a str is needed")
-        if max_len is not None and len(text) + 1 > max_len:
-            if not truncate: raise ValueError(f"CharTokenizer.encode: {text!r} needs {len(text)+1} ids with <eos>, at most {max_len} are allowed (truncate=True cuts it)")
+        if max_len is not None:
+            check_positive("CharTokenizer.encode", max_len=max_len)
+            if len(text) + 1 > max_len and not truncate:
+                raise ValueError(f"CharTokenizer.encode: {_around(text, 0)} needs {len(text)+1} ids with <eos>, at most {max_len} are allowed (truncate=True cuts it)")
             text = text[:max_len - 1]
         unknown = self.ids.get("<unk>")
         ids = [self.ids.get(c, unknown) for c in text]
-        if None in ids: raise ValueError(f"CharTokenizer.encode: unknown character {text[ids.index(None)]!r} at position {ids.index(None)} of {text!r}; known are {self.characters!r}")
+        if None in ids:
+            at = ids.index(None)
+            raise ValueError(f"CharTokenizer.encode: unknown character {text[at]!r} at position {at} of {_around(text, at)}; known are {_around(self.characters, 0, 99)}")
         return ids + [self.eos_id]
 
     def decode(self,
         ids:Iterable[int], # token ids; reading stops at the first `<eos>`
     )->str: # the text; `<pad>` and `<sos>` leave no trace
-        "Text of ids. Raises ValueError for an id outside the vocabulary."
+        "Text of ids. Raises ValueError for an id outside the vocabulary, TypeError for what is no id."
         text = []
         for i in ids:
-            if not 0 <= i < len(self): raise ValueError(f"CharTokenizer.decode: id {i} is out of range; allowed are 0 to {len(self)-1}")
+            token = self.token(i)
             if i == self.eos_id: break
-            if i not in (self.pad_id, self.sos_id): text.append(self.tokens[i])
+            if i not in (self.pad_id, self.sos_id): text.append(token)
         return "".join(text)
 
     def pad(self,
         rows:Sequence[Sequence[int]], # lists of ids, any lengths
     )->np.ndarray: # (B, S), int64, `<pad>` after the end of each
-        "Stack lists of ids into one array. Raises ValueError for an empty list."
-        if not rows: raise ValueError("CharTokenizer.pad: got no texts; a batch needs at least one")
+        "Stack lists of ids into one array. Raises ValueError for an empty list, TypeError if a row is not a list of integers."
+        if len(rows) == 0: raise ValueError("CharTokenizer.pad: got no texts; a batch needs at least one")
+        rows = [np.asarray(r) for r in rows]
+        for n, r in enumerate(rows):
+            if r.ndim != 1 or r.size and r.dtype.kind not in "iu": raise TypeError(f"CharTokenizer.pad: row {n} is {_around(str(r), 0)}; each row must be a list of ids, as `encode` returns it")
         ids = np.full((len(rows), max(map(len, rows))), self.pad_id)
         for row, r in zip(ids, rows): row[:len(r)] = r
         return ids

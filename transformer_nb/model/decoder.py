@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['DecoderBlock', 'Decoder']
 
-# %% ../../nbs/31_decoder.ipynb #1a49ff87
+# %% ../../nbs/31_decoder.ipynb #8f55b60a
 from collections.abc import Sequence
 import numpy as np
 from ..attention.multi_head import KeyValueCache, MultiHeadAttention
-from ..foundations.base import BaseLayer, check_positive, spawn_seeds
+from ..foundations.base import BaseLayer, as_input, check_positive, spawn_seeds
 from ..layers.feed_forward import FeedForward
 from ..layers.layer_norm import LayerNorm
 from ..layers.residual import ResidualConnection
 
-# %% ../../nbs/31_decoder.ipynb #9afdb02b
+# %% ../../nbs/31_decoder.ipynb #963295f7
 class DecoderBlock(BaseLayer):
     "Masked self-attention, cross-attention to the memory and feed-forward, each inside a residual connection."
     def __init__(self,
@@ -47,7 +47,9 @@ class DecoderBlock(BaseLayer):
         memory_mask=None, # of cross-attention, broadcasts to (B, H, T, S)
         caches:tuple=(None, None), # in decoding: a `KeyValueCache` for each of the two attentions
     ):
-        "(B, T, D)."
+        "(B, T, D). Raises TypeError or ValueError for inputs or masks that do not fit."
+        W = self.self_attention.Wq
+        memory = as_input(memory, W.shape[0], W.dtype, "DecoderBlock: memory")
         x = self.residual1(x, lambda x: self.self_attention(x, mask=mask, cache=caches[0]))
         x = self.residual2(x, lambda x: self.cross_attention(x, memory, memory_mask, cache=caches[1]))
         return self.residual3(x, self.feed_forward)
@@ -58,7 +60,7 @@ class DecoderBlock(BaseLayer):
         dy, dmemory = self.residual2.backward(dy, self.cross_attention.backward)
         return self.residual1.backward(dy, self.self_attention.backward), dmemory
 
-# %% ../../nbs/31_decoder.ipynb #d8eaa1a7
+# %% ../../nbs/31_decoder.ipynb #12bc7ae5
 class Decoder(BaseLayer):
     "A stack of decoder blocks that all read the same memory, with a final norm if they are pre-norm."
     def __init__(self,
@@ -89,9 +91,10 @@ class Decoder(BaseLayer):
         memory_mask=None, # of cross-attention
         caches:Sequence=None, # from `make_caches`, in decoding
     ):
-        "(B, T, D)."
-        for block, pair in zip(self.blocks, caches or [(None, None)] * len(self.blocks)):
-            x = block(x, memory, mask, memory_mask, pair)
+        "(B, T, D). Raises TypeError or ValueError for inputs, masks or caches that do not fit."
+        if caches is None: caches = [(None, None)] * len(self.blocks)
+        if len(caches) != len(self.blocks): raise ValueError(f"Decoder: got {len(caches)} pairs of caches for {len(self.blocks)} blocks; `make_caches` makes as many as are needed")
+        for block, pair in zip(self.blocks, caches): x = block(x, memory, mask, memory_mask, pair)
         return self.norm(x) if self.norm else x
 
     def backward(self, dy):

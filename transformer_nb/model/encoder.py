@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EncoderBlock', 'Encoder']
 
-# %% ../../nbs/30_encoder.ipynb #95066461
+# %% ../../nbs/30_encoder.ipynb #c034496c
 import numpy as np
 from ..attention.multi_head import MultiHeadAttention
 from ..foundations.base import BaseLayer, check_positive, spawn_seeds
@@ -13,7 +13,7 @@ from ..layers.feed_forward import FeedForward
 from ..layers.layer_norm import LayerNorm
 from ..layers.residual import ResidualConnection
 
-# %% ../../nbs/30_encoder.ipynb #00baca26
+# %% ../../nbs/30_encoder.ipynb #56250abf
 class EncoderBlock(BaseLayer):
     "Self-attention and feed-forward, each inside a residual connection."
     def __init__(self,
@@ -38,7 +38,7 @@ class EncoderBlock(BaseLayer):
         self.residual2 = residual(s[3])
 
     def forward(self, x, mask=None):
-        "(B, S, D) → (B, S, D); `mask` broadcasts to (B, H, S, S)."
+        "(B, S, D) → (B, S, D); `mask` broadcasts to (B, H, S, S). Raises TypeError or ValueError for inputs or masks that do not fit."
         x = self.residual1(x, lambda x: self.self_attention(x, mask=mask))
         return self.residual2(x, self.feed_forward)
 
@@ -47,7 +47,7 @@ class EncoderBlock(BaseLayer):
         dy = self.residual2.backward(dy, self.feed_forward.backward)
         return self.residual1.backward(dy, self.self_attention.backward)
 
-# %% ../../nbs/30_encoder.ipynb #73afede0
+# %% ../../nbs/30_encoder.ipynb #4703cdeb
 class Encoder(BaseLayer):
     "A stack of encoder blocks, with a final norm if they are pre-norm."
     def __init__(self,

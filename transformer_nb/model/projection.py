@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Projection']
 
-# %% ../../nbs/32_projection.ipynb #62e24d76
+# %% ../../nbs/32_projection.ipynb #bd0cd12b
 import numpy as np
 from ..foundations.base import BaseLayer, Parameter, as_input, check_positive, make_rng
 from ..layers.linear import linear, linear_bwd, xavier_uniform
 
-# %% ../../nbs/32_projection.ipynb #11d9d84b
+# %% ../../nbs/32_projection.ipynb #42cc6f68
 class Projection(BaseLayer):
     "Logits over the vocabulary, xW + b; tied, W is the transposed embedding table (Press and Wolf 2017)."
     def __init__(self,
@@ -19,10 +19,13 @@ class Projection(BaseLayer):
         tied:Parameter=None, # an embedding table (V, D) to share; None: a matrix of its own
         bias:bool=True, # add b?
         seed=None, # see `seed_sequence`; not used if tied
-        dtype=np.float32, # float type of the parameters
+        dtype=np.float32, # float type of the parameters; if tied, that of the table
     ):
         check_positive("Projection", d_model=d_model, vocab_size=vocab_size)
-        if tied is not None and tied.shape != (vocab_size, d_model): raise ValueError(f"Projection: the tied table has shape {tied.shape}; (V, D)=({vocab_size}, {d_model}) is needed")
+        if tied is not None:
+            if not isinstance(tied, Parameter): raise TypeError(f"Projection: tied is a {type(tied).__name__}; the embedding's Parameter is needed, not a copy of its numbers")
+            if tied.shape != (vocab_size, d_model): raise ValueError(f"Projection: the tied table has shape {tied.shape}; (V, D)=({vocab_size}, {d_model}) is needed")
+            dtype = tied.dtype
         self.tied = tied is not None
         if self.tied: self.E = tied                                                                         # (V, D)
         else: self.W = Parameter(xavier_uniform(make_rng(seed), (d_model, vocab_size), dtype))              # (D, V)

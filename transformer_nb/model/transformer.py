@@ -5,19 +5,21 @@
 # %% auto #0
 __all__ = ['PRESETS', 'TransformerConfig', 'preset_config', 'Transformer']
 
-# %% ../../nbs/33_transformer.ipynb #fc2f602f
-from dataclasses import asdict, dataclass, fields, replace
+# %% ../../nbs/33_transformer.ipynb #ba404d26
+from dataclasses import dataclass, fields
 import numpy as np
-from ..attention.masks import make_masks
+from ..attention.masks import Masks, make_masks
 from ..foundations.base import BaseLayer, check_positive, spawn_seeds
+from ..layers.activations import make_activation
 from ..layers.dropout import Dropout
 from ..layers.embedding import InputEmbedding, check_ids
+from ..layers.layer_norm import LayerNorm
 from ..layers.positional_encoding import PositionalEncoding
 from .decoder import Decoder
 from .encoder import Encoder
 from .projection import Projection
 
-# %% ../../nbs/33_transformer.ipynb #12667a29
+# %% ../../nbs/33_transformer.ipynb #1140a222
 @dataclass(frozen=True)
 class TransformerConfig:
     "Everything that decides a model's shape; the names follow `torch.nn.Transformer`. Raises ValueError or TypeError for values that cannot be."
@@ -41,15 +43,23 @@ class TransformerConfig:
     dtype:str = "float32"          # float type of all parameters
 
     def __post_init__(self):
-        where = "TransformerConfig"
+        where, integers = "TransformerConfig", (int, np.integer)
+        kinds = {int: integers, float: (*integers, float, np.floating), bool: (bool, np.bool_), str: str}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not isinstance(value, kinds[f.type]) or (isinstance(value, bool) and f.type is not bool):
+                raise TypeError(f"{where}: {f.name}={value!r} is of type {type(value).__name__}; {f.type.__name__} is needed")
+            object.__setattr__(self, f.name, f.type(value))  # Python's own types, so that JSON can hold them
         check_positive(where, **{f.name: getattr(self, f.name) for f in fields(self) if f.type is int and f.name != "pad_id"})
-        for name in (f.name for f in fields(self) if f.type is bool):
-            if not isinstance(getattr(self, name), bool): raise TypeError(f"{where}: {name}={getattr(self, name)!r}; True or False is needed")
         if self.d_model % self.nhead: raise ValueError(f"{where}: d_model={self.d_model} does not split into nhead={self.nhead} equal heads; allowed are {[h for h in range(1, self.d_model+1) if self.d_model % h == 0]}")
+        if not 0 <= self.pad_id < self.vocab_size: raise ValueError(f"{where}: pad_id={self.pad_id}; allowed are 0 to {self.vocab_size-1}")
         if self.dtype not in ("float32", "float64"): raise ValueError(f"{where}: dtype={self.dtype!r}; allowed are 'float32' and 'float64'")
-        check_ids(self.pad_id, self.vocab_size, f"{where}: pad_id")
+        judges = dict(dropout=Dropout, attention_dropout=Dropout, activation_dropout=Dropout, activation=make_activation, layer_norm_eps=lambda eps: LayerNorm(1, eps))
+        for name, judge in judges.items():
+            try: judge(getattr(self, name))
+            except ValueError as e: raise ValueError(f"{where}: {name}={getattr(self, name)!r} ({e})") from e
 
-# %% ../../nbs/33_transformer.ipynb #a05070b8
+# %% ../../nbs/33_transformer.ipynb #b03eda1c
 PRESETS = {  # sizes by name; d_model, nhead, layers of each kind, dim_feedforward
     "tiny": dict(d_model=32, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=64),
     "small": dict(d_model=64, nhead=4, num_encoder_layers=2, num_decoder_layers=2, dim_feedforward=256),
@@ -57,7 +67,7 @@ PRESETS = {  # sizes by name; d_model, nhead, layers of each kind, dim_feedforwa
     "paper": dict(d_model=512, nhead=8, num_encoder_layers=6, num_decoder_layers=6, dim_feedforward=2048, dropout=0.1, norm_first=False, tie_embeddings=True),
 }
 
-# %% ../../nbs/33_transformer.ipynb #658a2385
+# %% ../../nbs/33_transformer.ipynb #945ccd1b
 def preset_config(
     name:str, # "tiny", "small", "base" or "paper"
     vocab_size:int, # V
@@ -67,7 +77,7 @@ def preset_config(
     if name not in PRESETS: raise ValueError(f"preset_config: unknown preset {name!r}; allowed are {', '.join(PRESETS)}")
     return TransformerConfig(vocab_size, **PRESETS[name] | changes)
 
-# %% ../../nbs/33_transformer.ipynb #a0f4bc8c
+# %% ../../nbs/33_transformer.ipynb #f73d8daf
 class Transformer(BaseLayer):
     "The encoder–decoder of Attention Is All You Need: source ids and target ids to logits."
     def __init__(self,
@@ -75,8 +85,10 @@ class Transformer(BaseLayer):
         tokenizer=None, # carried along so that text can go in: `attention_maps`, `predict`
         seed=None, # see `seed_sequence`
     ):
+        if not isinstance(config, TransformerConfig): raise TypeError(f"Transformer: config is of type {type(config).__name__}; a TransformerConfig is needed")
         c, self.config, self.tokenizer = config, config, tokenizer
-        if tokenizer is not None and len(tokenizer) != c.vocab_size: raise ValueError(f"Transformer: the tokenizer has {len(tokenizer)} tokens, the configuration vocab_size={c.vocab_size}")
+        if tokenizer is not None and (len(tokenizer), tokenizer.pad_id) != (c.vocab_size, c.pad_id):
+            raise ValueError(f"Transformer: the tokenizer has {len(tokenizer)} tokens and pad_id={tokenizer.pad_id}, the configuration vocab_size={c.vocab_size} and pad_id={c.pad_id}")
         s = spawn_seeds(seed, 9)
         block = dict(nhead=c.nhead, dim_feedforward=c.dim_feedforward, dropout=c.dropout, attention_dropout=c.attention_dropout, activation_dropout=c.activation_dropout,
             activation=c.activation, layer_norm_eps=c.layer_norm_eps, norm_first=c.norm_first, bias=c.bias, dtype=c.dtype)
@@ -117,7 +129,8 @@ class Transformer(BaseLayer):
         source, target = (check_ids(ids, self.config.vocab_size, f"Transformer: {side}") for side, ids in (("source", source), ("target", target)))
         if source.ndim != 2 or target.ndim != 2 or len(source) != len(target) or 0 in source.shape + target.shape:
             raise ValueError(f"Transformer: source {source.shape} and target {target.shape} must be (B, S) and (B, T), not empty, with the same B")
-        masks = masks or make_masks(source, target, self.config.pad_id)
+        if masks is None: masks = make_masks(source, target, self.config.pad_id)
+        if not isinstance(masks, Masks): raise TypeError(f"Transformer: masks is of type {type(masks).__name__}; Masks(source, target, memory) or None is needed")
         return self.decode(target, self.encode(source, masks.source), masks.target, masks.memory)
 
     def backward(self, dlogits):
@@ -129,9 +142,9 @@ class Transformer(BaseLayer):
 
     def attention_maps(self,
         source, # text, or ids (S,)
-        target, # text, or ids (T,): what the decoder wrote
+        target, # text that was written, or ids (T,) that the decoder reads
     )->dict[str,tuple]: # "encoder", "decoder", "cross" → (weights (layers, H, T, S), row labels, column labels)
-        "Where every head of every layer looks while it reads `source` and writes `target`; each query row is labelled with the token it is about to write."
+        "Where every head of every layer looks. With text, a query row of the decoder is labelled with the token it is about to write; with ids, with the id it reads."
         label, written = str, target
         if isinstance(source, str) or isinstance(target, str):
             if self.tokenizer is None: raise ValueError("Transformer.attention_maps: got text, but this model has no tokenizer; pass ids instead")
