@@ -21,7 +21,7 @@ setup(
     python_requires=f">={c['min_python']}",
     packages=find_packages(include=[f"{c['lib_path']}*"]),
     install_requires=c["requirements"].split(),
-    extras_require={"dev": c["dev_requirements"].split()},
+    extras_require={"dev": c["dev_requirements"].split(), "torch": c["torch_requirements"].split()},
     entry_points={
         "console_scripts": c["console_scripts"].split(),
         "nbdev": [f"{c['lib_name']}={c['lib_path']}._modidx:d"],  # lets other books link to our symbols

@@ -92,6 +92,21 @@ def test_stopped_run_is_kept_and_resumed(trained, tmp_path, capsys, monkeypatch)
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes(), name
 
 
+def test_verify_prints_the_ledger(capsys):
+    assert run("verify", "linear", "MultiHeadAttention", "--no-torch") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:44].strip() for line in lines[1:-2]] == ["Linear", "Linear, no bias"] + [f"MultiHeadAttention, {kind}" for kind in ("self", "self, causal", "cross", "cross, padded")]
+    assert lines[-1].startswith("all 6 components are within their bounds (numpy ")
+
+
+def test_verify_fails_for_a_wrong_gradient(capsys, monkeypatch):
+    import transformer_nb.layers.activations as activations
+
+    monkeypatch.setattr(activations, "relu_bwd", lambda dy, y: dy)
+    assert run("verify", "ReLU", "GELU", "--no-torch") == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("WRONG: ReLU (numpy ")
+
+
 WRONG = [  # arguments, what the one line must say
     ("", "required: COMMAND"),
     ("fly", "invalid choice: 'fly'"),
@@ -124,6 +139,7 @@ WRONG = [  # arguments, what the one line must say
     ("predict {model} Apple", "unknown character 'A' at position 0 of 'Apple'"),
     ("predict {model} a b --attention x.png", "draws one word; 2 were given"),
     ("predict {model} a --attention x.exe", "exe"),
+    ("verify Convolution", "no component begins with 'Convolution'; known are Linear, ReLU"),
     ("forward", "required: text"),
     ("forward x --preset huge", "invalid choice: 'huge'"),
 ]
@@ -141,7 +157,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(line, says, trained, tmp_path, mo
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]  # nothing was left behind
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["predict", "--help"], ["forward", "--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["predict", "--help"], ["forward", "--help"], ["verify", "--help"], ["--version"]], ids=" ".join)
 def test_runs_as_a_module(argv):
     done = subprocess.run([sys.executable, "-m", "transformer_nb", *argv], capture_output=True, text=True, encoding="utf-8", env=None)
     assert done.returncode == 0 and done.stdout and not done.stderr

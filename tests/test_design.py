@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "transformer_nb"
-PARTS = ["foundations", "layers", "attention", "model", "learning", "experiments"]
+PARTS = ["foundations", "layers", "attention", "model", "learning", "experiments", "proof"]
 OUTSIDE = ["matplotlib", "tqdm", "safetensors", "torch", "jax", "pandas", "scipy", "fastcore", "nbdev", "IPython"]
 
 
@@ -36,7 +36,7 @@ def test_model_training_and_decoding_need_numpy_only():
     code = f"""
 import sys
 for name in {OUTSIDE}: sys.modules[name] = None  # importing any of them fails
-import transformer_nb.foundations, transformer_nb.layers, transformer_nb.attention, transformer_nb.model, transformer_nb.learning, transformer_nb.experiments
+import transformer_nb.foundations, transformer_nb.layers, transformer_nb.attention, transformer_nb.model, transformer_nb.learning, transformer_nb.experiments, transformer_nb.proof
 from transformer_nb.learning import make_trainer, predict
 trainer = make_trainer("reverse", steps=2, eval_every=2, eval_size=2, d_model=8, nhead=2, dim_feedforward=8)
 trainer.fit(progress=False)

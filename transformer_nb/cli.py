@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['EXAMPLES', 'main']
 
-# %% ../nbs/90_cli.ipynb #0e1db7fd
+# %% ../nbs/90_cli.ipynb #5926e535
 import argparse
 import csv
+import importlib.util
 import io
 import string
 import sys
 import tempfile
-from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from . import __version__
@@ -25,13 +26,14 @@ from .learning.tokenizer import CharTokenizer
 from .learning.training import Trainer, TrainingConfig, make_trainer, plot_history
 from .model.forward_pass import forward_stages
 from .model.transformer import PRESETS, Transformer, TransformerConfig, preset_config
+from .proof.ledger import BOUNDS, verify
 
-# %% ../nbs/90_cli.ipynb #26800c54
+# %% ../nbs/90_cli.ipynb #68130c6c
 class _Parser(argparse.ArgumentParser):
     "An argument parser whose errors are one line."
     def error(self, message): self.exit(2, f"{self.prog}: error: {message} (try {self.prog} --help)\n")
 
-# %% ../nbs/90_cli.ipynb #cbf2212e
+# %% ../nbs/90_cli.ipynb #653e8b08
 def _draw(figure, path):
     "Write a figure to a file, whole or not at all; the kind of picture follows from the file's name."
     import matplotlib.pyplot as plt
@@ -40,7 +42,7 @@ def _draw(figure, path):
     finally: plt.close(figure)  # not shown anywhere, not kept in memory
     write_atomically(path, data.getvalue())
 
-# %% ../nbs/90_cli.ipynb #d69ce9c0
+# %% ../nbs/90_cli.ipynb #c4f9321c
 _SETTINGS = {  # option: (field of a configuration, type, help)
     "--steps": ("steps", int, "optimiser steps in all"), "--batch-size": ("batch_size", int, "strings per step"),
     "--lr": ("lr", float, "learning rate at the peak"), "--warmup": ("warmup", int, "steps of linear rise"),
@@ -54,7 +56,7 @@ _SETTINGS = {  # option: (field of a configuration, type, help)
     "--activation": ("activation", str, "relu, gelu or gelu_tanh"), "--min-len": ("min_len", int, "shortest string"), "--max-len": ("max_len", int, "longest string"),
 }
 
-# %% ../nbs/90_cli.ipynb #8cb346c0
+# %% ../nbs/90_cli.ipynb #8ca9937e
 def _add_train(commands):
     p = commands.add_parser("train", help="train a model and write it to a folder", description="Train a model on random strings; the default recipe takes well under a minute on a laptop. "
         "Writes model.safetensors, training.safetensors (to resume), history.csv, loss.png and attention.png.")
@@ -72,7 +74,7 @@ def _add_train(commands):
     p.add_argument("--learned-positions", action="store_true", default=argparse.SUPPRESS, help="trained positions instead of sinusoids")
     p.set_defaults(run=_train)
 
-# %% ../nbs/90_cli.ipynb #a593dfec
+# %% ../nbs/90_cli.ipynb #bc87d8de
 def _changes(args):
     "The settings that were given, under the names of the configurations."
     given = vars(args)
@@ -85,7 +87,7 @@ def _changes(args):
     if "seed" in given: changes["seed"] = args.seed
     return changes
 
-# %% ../nbs/90_cli.ipynb #6ef75bda
+# %% ../nbs/90_cli.ipynb #d68184a7
 def _open_run(args, out):
     "The trainer: a new one, or the one that was stopped in this folder."
     state, changes = out/"training.safetensors", _changes(args)
@@ -100,7 +102,7 @@ def _open_run(args, out):
         if old.step < old.config.steps: raise ValueError(f"{out} holds an unfinished run (step {old.step} of {old.config.steps}): go on with --resume, or choose another --out")
     return trainer
 
-# %% ../nbs/90_cli.ipynb #9283d732
+# %% ../nbs/90_cli.ipynb #2110babc
 def _train(args):
     out = args.out or Path("runs")/args.task
     if args.test_size < 1: raise ValueError(f"--test-size {args.test_size}: at least 1 is needed")
@@ -118,7 +120,7 @@ def _train(args):
     _report(trainer, model, args.test_size, out)
     return 0
 
-# %% ../nbs/90_cli.ipynb #56bd2954
+# %% ../nbs/90_cli.ipynb #5abeb2bd
 def _write_history(history, path):
     text = io.StringIO()
     table = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
@@ -126,10 +128,10 @@ def _write_history(history, path):
     table.writerows(history)
     write_atomically(path, text.getvalue().encode())
 
-# %% ../nbs/90_cli.ipynb #57d7fd19
+# %% ../nbs/90_cli.ipynb #07222de5
 EXAMPLES = ["apple", "banana", "cherry", "transformer", "attention", "noon", "a"]  # words for the table after training
 
-# %% ../nbs/90_cli.ipynb #07c1985a
+# %% ../nbs/90_cli.ipynb #aa3f0184
 def _report(trainer, model, test_size, out):
     task = trainer.task
     score = exact_match(model, task.sample(make_rng(trainer.config.seed), test_size, held_out=True))
@@ -141,7 +143,7 @@ def _report(trainer, model, test_size, out):
     _draw(attention_grid(model, word, predict(model, [word])[0]), out/"attention.png")
     print(f"wrote model.safetensors, training.safetensors, history.csv, loss.png and attention.png to {out}")
 
-# %% ../nbs/90_cli.ipynb #7a6665ba
+# %% ../nbs/90_cli.ipynb #e086c463
 def _add_predict(commands):
     p = commands.add_parser("predict", help="ask a trained model", description="Print what a trained model writes for each word.")
     p.add_argument("model", type=Path, help="a model.safetensors, or the folder that holds it")
@@ -149,7 +151,7 @@ def _add_predict(commands):
     p.add_argument("--attention", type=Path, metavar="FILE.png", help="draw where every head looks while it writes the one word given")
     p.set_defaults(run=_predict)
 
-# %% ../nbs/90_cli.ipynb #bd680e9f
+# %% ../nbs/90_cli.ipynb #e7c753c3
 def _predict(args):
     model = load_model(args.model/"model.safetensors" if args.model.is_dir() else args.model)
     words = args.words or [line.rstrip("\r\n") for line in sys.stdin]
@@ -159,7 +161,7 @@ def _predict(args):
     if args.attention: _draw(attention_grid(model, words[0], answers[0]), args.attention)
     return 0
 
-# %% ../nbs/90_cli.ipynb #575e64ae
+# %% ../nbs/90_cli.ipynb #d404baee
 def _add_forward(commands):
     p = commands.add_parser("forward", help="print the shape at every stage of an untrained model", description="Follow one text through an untrained model, stage by stage.")
     p.add_argument("text", help="any text")
@@ -167,7 +169,7 @@ def _add_forward(commands):
     p.add_argument("--seed", type=int, default=0, help="of the untrained parameters (default: %(default)s)")
     p.set_defaults(run=_forward)
 
-# %% ../nbs/90_cli.ipynb #9af94629
+# %% ../nbs/90_cli.ipynb #0c1e2cdb
 def _forward(args):
     tokenizer = CharTokenizer(string.ascii_lowercase + args.text)
     model = Transformer(preset_config(args.preset, len(tokenizer)), tokenizer, args.seed)
@@ -181,17 +183,40 @@ def _forward(args):
     print(f"likeliest next tokens, by an untrained model: {' '.join(map(tokenizer.token, best))}")
     return 0
 
-# %% ../nbs/90_cli.ipynb #8cdedad5
+# %% ../nbs/90_cli.ipynb #49bbd4fe
+def _add_verify(commands):
+    p = commands.add_parser("verify", help="prove the gradients of every component", description="Compare every component with central differences and, where it is installed, with PyTorch. "
+        "Prints the largest relative errors; exit code 1 if one exceeds its bound. All of it takes about half a minute.")
+    p.add_argument("components", nargs="*", help="only those whose names begin so, such as Linear or Transformer")
+    p.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    p.set_defaults(run=_verify)
+
+# %% ../nbs/90_cli.ipynb #fda60a77
+def _verify(args):
+    asked = not args.no_torch and importlib.util.find_spec("torch") is not None
+    versions = ", ".join(f"{n} {version(n)}" for n in ["numpy"] + ["torch"] * asked)
+    row = lambda name, n, numeric, torch: print(f"{name:<44}{n:>10}{numeric:>22}{torch:>10}", flush=True)
+    row("largest relative error against", "parameters", *BOUNDS)
+    judged = []
+    for r in verify(args.components or None, asked):
+        judged.append(r)
+        row(r.name, f"{r.n_parameters:,}", f"{r.central_differences:.1e}", "–" if r.pytorch is None else f"{r.pytorch:.1e}")
+    row("bound", "", *(f"{bound:.1e}" for bound in BOUNDS.values()))
+    wrong = [r.name for r in judged if not r.passed]
+    print(f"WRONG: {'; '.join(wrong)} ({versions})" if wrong else f"all {len(judged)} components are within their bounds ({versions})")
+    return 1 if wrong else 0
+
+# %% ../nbs/90_cli.ipynb #e9b3801c
 def main(
     argv:list=None, # arguments after the program's name; by default those of the process
-)->int: # exit code: 0 done, 2 wrong use, 1 the training failed, 130 stopped by Ctrl-C
+)->int: # exit code: 0 done, 2 wrong use, 1 the training failed or a gradient is wrong, 130 stopped by Ctrl-C
     "The program `transformer-nb`. Exits with code 2 for arguments that cannot be parsed."
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")  # a terminal without ✓ shows ?
     parser = _Parser("transformer-nb", description="The Transformer of Attention Is All You Need, in NumPy: train it, ask it, look inside.")
     parser.add_argument("--version", action="version", version=f"transformer-nb {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_train, _add_predict, _add_forward): add(commands)
+    for add in (_add_train, _add_predict, _add_forward, _add_verify): add(commands)
     args = parser.parse_args(argv)
     try: return args.run(args)
     except (ValueError, TypeError, OSError) as e: message, code = e, 2

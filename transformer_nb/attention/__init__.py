@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/29_attention.ipynb #c3e35522
+# %% ../../nbs/29_attention.ipynb #aae8de40
 from types import ModuleType as _ModuleType
 from .masks import *
 from .scaled_dot_product import *
 from .multi_head import *
 from .heatmaps import *
 
-# %% ../../nbs/29_attention.ipynb #e55c4fcd
+# %% ../../nbs/29_attention.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/59_experiments.ipynb #bf684947
+# %% ../../nbs/59_experiments.ipynb #c76d7e27
 from types import ModuleType as _ModuleType
 from .identity import *
 
-# %% ../../nbs/59_experiments.ipynb #847b5163
+# %% ../../nbs/59_experiments.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]

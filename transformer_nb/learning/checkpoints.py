@@ -6,96 +6,108 @@
 __all__ = ['FORMAT_VERSION', 'describe_model', 'build_model', 'write_atomically', 'write_tensors', 'read_tensors', 'save_model',
            'load_model']
 
-# %% ../../nbs/46_checkpoints.ipynb #aa1e1ba8
+# %% ../../nbs/46_checkpoints.ipynb #7b49165f
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np
 from .tokenizer import CharTokenizer
 from ..model.transformer import Transformer, TransformerConfig
 
-# %% ../../nbs/46_checkpoints.ipynb #d80dcfa8
+# %% ../../nbs/46_checkpoints.ipynb #35739c2f
 def describe_model(
     model:Transformer, # any model
 )->dict: # what JSON can hold
-    "Configuration and tokenizer of a model, enough to build it again."
+    "Configuration and tokenizer of a model, enough to build it again. Raises TypeError for anything but a `Transformer`."
+    if not isinstance(model, Transformer): raise TypeError(f"describe_model: got a {type(model).__name__}; a Transformer is needed")
     t = model.tokenizer
     return {"config": asdict(model.config), "tokenizer": None if t is None else {"characters": t.characters, "unk": t.unk}}
 
-# %% ../../nbs/46_checkpoints.ipynb #20a85bdb
+# %% ../../nbs/46_checkpoints.ipynb #53c90223
 def build_model(
     about:dict, # what `describe_model` returned
     parameters:Mapping[str,np.ndarray], # dotted name → array
 )->Transformer: # a model with these parameters
     "Build a model again. Raises ValueError for a configuration or parameters that cannot be."
     try:
-        tokenizer = CharTokenizer(**about["tokenizer"]) if about["tokenizer"] else None
+        tokenizer = None if about["tokenizer"] is None else CharTokenizer(**about["tokenizer"])
         model = Transformer(TransformerConfig(**about["config"]), tokenizer, seed=0)
-    except (KeyError, TypeError) as e: raise ValueError(f"the description of the model is not usable: {e}") from e
+    except KeyError as e: raise ValueError(f"the description of the model is not usable: it lacks {e}") from e
+    except (TypeError, MemoryError) as e: raise ValueError(f"the description of the model is not usable: {e}") from e
     model.set_parameters(parameters)
     return model
 
-# %% ../../nbs/46_checkpoints.ipynb #e060d2a6
+# %% ../../nbs/46_checkpoints.ipynb #505d6ccf
 def write_atomically(
     path, # where the file shall be; its folder must exist
     data:bytes, # what shall be in it
 ):
-    "Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file whole. Raises OSError."
+    "Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file whole. Raises OSError naming the file."
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    finally: temporary.unlink(missing_ok=True)
+    except OSError as e: raise OSError(e.errno, e.strerror or str(e), str(path)) from e
+    finally:
+        with suppress(OSError): temporary.unlink()
 
-# %% ../../nbs/46_checkpoints.ipynb #105cf8e6
+# %% ../../nbs/46_checkpoints.ipynb #ba65a52e
 FORMAT_VERSION = 1  # raised whenever an older reader could misread a file
 
-# %% ../../nbs/46_checkpoints.ipynb #972a8416
+# %% ../../nbs/46_checkpoints.ipynb #3b55f11c
 def write_tensors(
     path, # file to write, usually `….safetensors`
     tensors:Mapping[str,np.ndarray], # name → array
     about:dict, # anything that JSON can hold: configuration, tokenizer, …
 ):
-    "Arrays and what they mean in one `.safetensors` file, byte for byte the same for the same content."
+    "Arrays and what they mean in one `.safetensors` file, byte for byte the same for the same content. Raises OSError, or TypeError for what the format cannot hold."
+    from safetensors import SafetensorError
     from safetensors.numpy import save
     about = json.dumps({"format_version": FORMAT_VERSION} | about, ensure_ascii=False)
-    write_atomically(path, save({n: np.asarray(a, order="C") for n, a in tensors.items()}, {"transformer_nb": about}))
+    try: data = save({n: np.asarray(a, order="C") for n, a in tensors.items()}, {"transformer_nb": about})
+    except SafetensorError as e: raise TypeError(f"write_tensors: the arrays cannot be written: {e}") from e
+    write_atomically(path, data)
 
-# %% ../../nbs/46_checkpoints.ipynb #c143e877
+# %% ../../nbs/46_checkpoints.ipynb #0c3c82ce
 def read_tensors(
     path, # a file that `write_tensors` wrote
     kind:str, # what it must be: "model" or "training"
 )->tuple[dict,dict]: # (name → array, what was said about them)
-    "Read a file back. Raises FileNotFoundError, or ValueError for a file that is damaged, foreign, of another kind or from the future."
+    "Read a file back. Raises FileNotFoundError or another OSError, or ValueError for a file that is damaged, foreign, of another kind or from the future."
     from safetensors import SafetensorError, safe_open
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
+    open(path, "rb").close()  # raises PermissionError, where the library would say that there is no such file
     try:
         with safe_open(path, "np") as f:
             metadata, tensors = f.metadata() or {}, {n: f.get_tensor(n) for n in f.keys()}
     except SafetensorError as e: raise ValueError(f"{path} is damaged or not a safetensors file: {e}") from e
+    except (TypeError, AttributeError) as e: raise ValueError(f"{path} holds numbers of a type that NumPy does not have: {e}") from e
     if "transformer_nb" not in metadata: raise ValueError(f"{path} was not written by transformer_nb: its metadata has {sorted(metadata)}")
     try: about = json.loads(metadata["transformer_nb"])
     except json.JSONDecodeError as e: raise ValueError(f"{path} is damaged: its metadata is not JSON: {e}") from e
+    if not isinstance(about, dict): raise ValueError(f"{path} is damaged: its metadata is a {type(about).__name__}, not names and values")
     if about.get("format_version") != FORMAT_VERSION: raise ValueError(f"{path} has format version {about.get('format_version')}; this package reads version {FORMAT_VERSION}")
     if about.get("kind") != kind: raise ValueError(f"{path} holds a {about.get('kind')!r}, not a {kind!r}")
     return tensors, about
 
-# %% ../../nbs/46_checkpoints.ipynb #fe9c4e28
+# %% ../../nbs/46_checkpoints.ipynb #e2536061
 def save_model(
     model:Transformer, # any model
     path, # file to write, usually `model.safetensors`
 ):
     "Parameters, configuration and tokenizer in one file. Raises OSError if it cannot be written; the old file then stays."
-    write_tensors(path, model.get_parameters(), {"kind": "model"} | describe_model(model))
+    about = {"kind": "model"} | describe_model(model)
+    write_tensors(path, model.get_parameters(), about)
 
-# %% ../../nbs/46_checkpoints.ipynb #8d627d6e
+# %% ../../nbs/46_checkpoints.ipynb #a330ba6e
 def load_model(
     path, # file that `save_model` wrote
 )->Transformer: # in eval mode, with its tokenizer

@@ -47,14 +47,15 @@ def cross_entropy_bwd(
     p *= (weight * p.dtype.type(dloss))[:,None]
     return p
 
-# %% ../../nbs/42_loss.ipynb #6257ffec
+# %% ../../nbs/42_loss.ipynb #389564bf
 class CrossEntropyLoss(BaseLayer):
-    "Mean cross-entropy in nats per token, from logits; padding is ignored. Raises ValueError unless 0 ≤ label_smoothing < 1, TypeError unless ignore_index is an integer."
+    "Mean cross-entropy in nats per token, from logits; padding is ignored. Raises ValueError unless 0 ≤ label_smoothing < 1, TypeError unless it is a number and ignore_index an integer."
     def __init__(self,
         ignore_index:int=0, # target id that does not count, usually `<pad>`; −1: all count
         label_smoothing:float=0.0, # ε, the mass spread evenly over the whole vocabulary
     ):
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)): raise TypeError(f"CrossEntropyLoss: ignore_index={ignore_index!r}; an integer is needed, −1 to ignore nothing")
+        if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float, np.number)): raise TypeError(f"CrossEntropyLoss: label_smoothing={label_smoothing!r}; a number is needed")
         if not 0 <= label_smoothing < 1: raise ValueError(f"CrossEntropyLoss: label_smoothing={label_smoothing}; it must be at least 0 and below 1")
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 

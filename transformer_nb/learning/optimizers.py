@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['Optimizer', 'SGD', 'Adam', 'AdamW', 'make_optimizer', 'clip_grad_norm']
 
-# %% ../../nbs/43_optimizers.ipynb #9520612e
+# %% ../../nbs/43_optimizers.ipynb #7f46d09b
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 import numpy as np
-from ..foundations.base import ParameterAccess, flatten_parameters
+from ..foundations.base import ParameterAccess, _check_values, flatten_parameters
 
 # %% ../../nbs/43_optimizers.ipynb #3f5b2608
 def _check_range(where, name, value, low, high=None):
@@ -17,7 +17,7 @@ def _check_range(where, name, value, low, high=None):
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)): raise TypeError(f"{where}: {name}={value!r}; a number is needed")
     if not (low <= value < (np.inf if high is None else high)): raise ValueError(f"{where}: {name}={value}; it must be at least {low}" + (f" and below {high}" if high is not None else " and finite"))
 
-# %% ../../nbs/43_optimizers.ipynb #1deebdd1
+# %% ../../nbs/43_optimizers.ipynb #bd2049e9
 class Optimizer(ABC):
     "Updates all parameters of a model at once: they become views of one vector, their gradients of another."
     state_names:tuple = ()  # the vectors an optimiser remembers between steps
@@ -27,9 +27,11 @@ class Optimizer(ABC):
         weight_decay:float=0.0, # ≥ 0
     ):
         where = type(self).__name__
+        if not isinstance(model, ParameterAccess): raise TypeError(f"{where}: model is a {type(model).__name__}; a layer or a model is needed, not its parameters")
         _check_range(where, "lr", lr, 0); _check_range(where, "weight_decay", weight_decay, 0)
         self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
         self.values, self.gradients = flatten_parameters(model)           # (P,), (P,)
+        self._first = next(iter(model.named_parameters().values()))       # a view of `values`, as all of them are
         for name in self.state_names: setattr(self, name, np.zeros_like(self.values))  # (P,)
 
     def zero_grad(self):
@@ -37,7 +39,9 @@ class Optimizer(ABC):
         self.gradients.fill(0)
 
     def step(self):
-        "One update from the gradients, in blocks that fit the cache."
+        "One update from the gradients, in blocks that fit the cache. Raises RuntimeError if the parameters are no longer this optimiser's."
+        if self._first.data.base is not self.values:
+            raise RuntimeError(f"{type(self).__name__}.step: the model's parameters no longer lie in this optimiser's vector: another optimiser, astype or a copy has moved them. Make a new optimiser")
         self.steps += 1
         size = 1 << 16
         for i in range(0, self.values.size, size):
@@ -50,14 +54,14 @@ class Optimizer(ABC):
         "Copies of what the optimiser remembers."
         return {"steps": np.array(self.steps)} | {n: getattr(self, n).copy() for n in self.state_names}
     def load_state_dict(self, state:Mapping):
-        "Put it back. Raises ValueError if entries or shapes differ, and then changes nothing."
-        wanted = {n: a.shape for n, a in self.state_dict().items()}
-        given = {n: np.shape(a) for n, a in state.items()}
-        if given != wanted: raise ValueError(f"{type(self).__name__}.load_state_dict: got {given}, expected {wanted}")
-        self.steps = int(state["steps"])
-        for n in self.state_names: getattr(self, n)[...] = state[n]
+        "Put it back. Raises ValueError naming each entry that is missing, unexpected, misshapen or not finite, and then changes nothing."
+        where = f"{type(self).__name__}.load_state_dict"
+        new = _check_values(where, self.state_dict() | {"steps": np.array(0.)}, state)
+        if new["steps"] < 0 or new["steps"] % 1: raise ValueError(f"{where}: nothing was changed, because steps={new['steps']}; a whole number ≥ 0 is needed")
+        self.steps = int(new["steps"])
+        for n in self.state_names: getattr(self, n)[...] = new[n]
 
-# %% ../../nbs/43_optimizers.ipynb #0e7745c0
+# %% ../../nbs/43_optimizers.ipynb #f1a52871
 class SGD(Optimizer):
     "Stochastic gradient descent with momentum, plain or Nesterov's, as in `torch.optim.SGD`."
     state_names = ("velocity",)
@@ -68,9 +72,9 @@ class SGD(Optimizer):
         nesterov:bool=False, # look ahead; needs momentum
         weight_decay:float=0.0, # L2 penalty, added to the gradient
     ):
-        super().__init__(model, lr, weight_decay)
         _check_range("SGD", "momentum", momentum, 0, 1)
         if nesterov and momentum == 0: raise ValueError("SGD: nesterov=True needs a momentum above 0")
+        super().__init__(model, lr, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
     def _update(self, p, g, v):
@@ -79,7 +83,7 @@ class SGD(Optimizer):
         v += g
         p -= self.lr * (g + self.momentum * v if self.nesterov else v)
 
-# %% ../../nbs/43_optimizers.ipynb #80ef425f
+# %% ../../nbs/43_optimizers.ipynb #68fc13a1
 class Adam(Optimizer):
     "Adam (Kingma and Ba 2015, algorithm 1), as in `torch.optim.Adam`."
     state_names = ("mean", "square")
@@ -91,10 +95,12 @@ class Adam(Optimizer):
         eps:float=1e-8, # added to the root, ≥ 0
         weight_decay:float=0.0, # L2 penalty for Adam, decoupled decay for AdamW
     ):
-        super().__init__(model, lr, weight_decay)
         where = type(self).__name__
+        try: b1, b2 = betas
+        except (TypeError, ValueError) as e: raise type(e)(f"{where}: betas={betas!r}; a pair of numbers is needed") from e
         for beta in betas: _check_range(where, "betas", beta, 0, 1)
         _check_range(where, "eps", eps, 0)
+        super().__init__(model, lr, weight_decay)
         self.betas, self.eps = tuple(betas), eps
 
     def _update(self, p, g, m, v):
@@ -136,12 +142,15 @@ def make_optimizer(
     if name not in known: raise ValueError(f"make_optimizer: unknown optimiser {name!r}; known are {', '.join(known)}")
     return known[name](model, **options)
 
-# %% ../../nbs/43_optimizers.ipynb #af03d167
+# %% ../../nbs/43_optimizers.ipynb #f368fd7c
 def clip_grad_norm(
     gradients:np.ndarray, # all gradients as one vector, (P,); scaled in place
     max_norm:float, # largest Euclidean norm allowed, > 0
 )->float: # the norm before
-    "Shorten the whole gradient if it is too long; its direction stays (Pascanu et al. 2013). Raises ValueError unless max_norm > 0."
+    "Shorten the whole gradient if it is too long; its direction stays (Pascanu et al. 2013). Raises ValueError unless max_norm > 0, TypeError unless the gradients are a vector of floats."
+    if not isinstance(gradients, np.ndarray) or gradients.dtype.kind != "f" or gradients.ndim != 1:
+        raise TypeError(f"clip_grad_norm: gradients is a {type(gradients).__name__} of shape {np.shape(gradients)}; one vector of floats is needed, such as `optimizer.gradients`")
+    if isinstance(max_norm, bool) or not isinstance(max_norm, (int, float, np.number)): raise TypeError(f"clip_grad_norm: max_norm={max_norm!r}; a number is needed")
     if not max_norm > 0: raise ValueError(f"clip_grad_norm: max_norm={max_norm}; it must be above 0")
     norm = float(np.sqrt(gradients @ gradients))
     if norm > max_norm: gradients *= max_norm / (norm + 1e-6)

@@ -5,49 +5,60 @@
 # %% auto #0
 __all__ = ['constant', 'inverse_sqrt', 'warmup_cosine', 'make_schedule']
 
-# %% ../../nbs/44_schedules.ipynb #2b29c212
+# %% ../../nbs/44_schedules.ipynb #11f4825b
 import math
 from collections.abc import Callable
 from ..foundations.base import check_positive
+from .optimizers import _check_range
 
-# %% ../../nbs/44_schedules.ipynb #505e8b63
+# %% ../../nbs/44_schedules.ipynb #8cd2c644
+def _counted_from_1(where, rate):
+    "The schedule `rate`, which raises ValueError for a step below 1."
+    def checked(step):
+        if not step >= 1: raise ValueError(f"{where}: step={step}; steps are counted from 1")
+        return rate(step)
+    return checked
+
+# %% ../../nbs/44_schedules.ipynb #dac42177
 def constant(
     lr:float, # learning rate
 )->Callable[[int],float]: # step (1, 2, …) → rate
-    "The same rate for ever."
-    return lambda step: lr
+    "The same rate for ever. Raises TypeError or ValueError for a rate that cannot be."
+    _check_range("constant", "lr", lr, 0)
+    return _counted_from_1("constant", lambda step: lr)
 
-# %% ../../nbs/44_schedules.ipynb #5091ee54
+# %% ../../nbs/44_schedules.ipynb #d21419e8
 def inverse_sqrt(
     lr:float, # rate at the peak
     warmup:int, # steps of linear rise, ≥ 1
 )->Callable[[int],float]: # step (1, 2, …) → rate
-    "Linear rise, then decay as 1/√step (Vaswani et al. 2017, equation 3; theirs has the peak 1/√(D·warmup))."
+    "Linear rise, then decay as 1/√step (Vaswani et al. 2017, equation 3; theirs has the peak 1/√(D·warmup)). Raises TypeError or ValueError for what cannot be."
+    _check_range("inverse_sqrt", "lr", lr, 0)
     check_positive("inverse_sqrt", warmup=warmup)
-    return lambda step: lr * min(step / warmup, (warmup / step)**0.5)
+    return _counted_from_1("inverse_sqrt", lambda step: lr * min(step / warmup, (warmup / step)**0.5))
 
-# %% ../../nbs/44_schedules.ipynb #9882d878
+# %% ../../nbs/44_schedules.ipynb #8edec99b
 def warmup_cosine(
     lr:float, # rate at the peak
     warmup:int, # steps of linear rise, ≥ 0
     steps:int, # all steps; the rate after them is 0 (with warmup ≥ steps it only rises)
 )->Callable[[int],float]: # step (1, 2, …) → rate
-    "Linear rise, then half a cosine down to 0 (Loshchilov and Hutter 2017)."
+    "Linear rise, then half a cosine down to 0 (Loshchilov and Hutter 2017). Raises TypeError or ValueError for what cannot be."
+    _check_range("warmup_cosine", "lr", lr, 0); _check_range("warmup_cosine", "warmup", warmup, 0)
     check_positive("warmup_cosine", steps=steps)
-    if warmup < 0: raise ValueError(f"warmup_cosine: warmup={warmup}; it must be at least 0")
     def rate(step):
         if step <= warmup: return lr * step / warmup
         return lr * (1 + math.cos(math.pi * min(1, (step - warmup) / max(1, steps - warmup)))) / 2
-    return rate
+    return _counted_from_1("warmup_cosine", rate)
 
-# %% ../../nbs/44_schedules.ipynb #86c0ad1b
+# %% ../../nbs/44_schedules.ipynb #d411ec6f
 def make_schedule(
     name:str, # "constant", "inverse_sqrt" or "warmup_cosine"
     lr:float, # rate at the peak
     warmup:int, # steps of linear rise
     steps:int, # all steps
 )->Callable[[int],float]: # step (1, 2, …) → rate
-    "The schedule of that name. Raises ValueError for an unknown one."
+    "The schedule of that name. Raises ValueError for an unknown one, and what the schedule raises."
     if name == "constant": return constant(lr)
     if name == "inverse_sqrt": return inverse_sqrt(lr, warmup)
     if name == "warmup_cosine": return warmup_cosine(lr, warmup, steps)

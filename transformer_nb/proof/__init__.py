@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/79_proof.ipynb #61a5124a
+# %% ../../nbs/79_proof.ipynb #b43295fa
 from types import ModuleType as _ModuleType
 from .parity import *
+from .ledger import *
 
 # %% ../../nbs/79_proof.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]
