@@ -1,4 +1,4 @@
-"The program as a user meets it: what it prints, what it writes, and how it fails."
+"The program as a user meets it: what it prints and what it writes. How it fails stands in test_bad_input.py."
 import csv
 import io
 import subprocess
@@ -105,56 +105,6 @@ def test_verify_fails_for_a_wrong_gradient(capsys, monkeypatch):
     monkeypatch.setattr(activations, "relu_bwd", lambda dy, y: dy)
     assert run("verify", "ReLU", "GELU", "--no-torch") == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("WRONG: ReLU (numpy ")
-
-
-WRONG = [  # arguments, what the one line must say
-    ("", "required: COMMAND"),
-    ("fly", "invalid choice: 'fly'"),
-    ("train", "required: task"),
-    ("train sort", "invalid choice: 'sort'"),
-    ("train reverse --steps many", "invalid int value: 'many'"),
-    ("train reverse --steps 0", "steps=0; it must be at least 1"),
-    ("train reverse --batch-size -3", "batch_size=-3"),
-    ("train reverse --lr -1", "lr=-1.0"),
-    ("train reverse --lr nan", "lr=nan"),
-    ("train reverse --heads 5", "nhead=5"),
-    ("train reverse --layers 0", "num_encoder_layers=0"),
-    ("train reverse --dropout 1", "p=1.0"),
-    ("train reverse --label-smoothing 1", "label_smoothing=1.0"),
-    ("train reverse --clip-norm 0", "clip_norm=0.0"),
-    ("train reverse --activation tanh", "'tanh'; allowed are relu, gelu, gelu_tanh"),
-    ("train reverse --optimizer lion", "'lion'; known are sgd, adam, adamw"),
-    ("train reverse --schedule linear", "'linear'; known are"),
-    ("train reverse --preset huge", "invalid choice: 'huge'"),
-    ("train reverse --seed -1", "got -1; an integer seed must be ≥ 0"),
-    ("train reverse --min-len 9 --max-len 3", "min_len=9 is larger than max_len=3"),
-    ("train reverse --test-size 0", "--test-size 0"),
-    ("train reverse --resume --out nowhere", "no such file: nowhere"),
-    ("train reverse --out {file}", "exists"),
-    ("predict", "required: model"),
-    ("predict nowhere apple", "no such file: nowhere"),
-    ("predict {folder} apple", "no such file"),
-    ("predict {file} apple", "damaged or not a safetensors file"),
-    ("predict {state} apple", "holds a 'training', not a 'model'"),
-    ("predict {model} Apple", "unknown character 'A' at position 0 of 'Apple'"),
-    ("predict {model} a b --attention x.png", "draws one word; 2 were given"),
-    ("predict {model} a --attention x.exe", "exe"),
-    ("verify Convolution", "no component begins with 'Convolution'; known are Linear, ReLU"),
-    ("forward", "required: text"),
-    ("forward x --preset huge", "invalid choice: 'huge'"),
-]
-
-
-@pytest.mark.parametrize("line,says", WRONG, ids=[w[0] or "nothing" for w in WRONG])
-def test_wrong_use_is_one_line_and_exit_code_2(line, says, trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "folder").mkdir()
-    places = dict(file=tmp_path / "file", folder=tmp_path / "folder", state=trained / "training.safetensors", model=trained)
-    assert run(*line.format(**places).split()) == 2
-    err = capsys.readouterr().err
-    assert says in err and err.count("\n") == 1 and err.startswith("transformer-nb")
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]  # nothing was left behind
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["predict", "--help"], ["forward", "--help"], ["verify", "--help"], ["--version"]], ids=" ".join)

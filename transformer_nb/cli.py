@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['EXAMPLES', 'main']
 
-# %% ../nbs/90_cli.ipynb #5926e535
+# %% ../nbs/90_cli.ipynb #42adcd64
 import argparse
 import csv
 import importlib.util
 import io
+import os
 import string
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
@@ -151,10 +153,10 @@ def _add_predict(commands):
     p.add_argument("--attention", type=Path, metavar="FILE.png", help="draw where every head looks while it writes the one word given")
     p.set_defaults(run=_predict)
 
-# %% ../nbs/90_cli.ipynb #e7c753c3
+# %% ../nbs/90_cli.ipynb #676541a3
 def _predict(args):
     model = load_model(args.model/"model.safetensors" if args.model.is_dir() else args.model)
-    words = args.words or [line.rstrip("\r\n") for line in sys.stdin]
+    words = args.words or [line.rstrip("\r\n") for line in sys.stdin or ()]
     if args.attention and len(words) != 1: raise ValueError(f"--attention draws one word; {len(words)} were given")
     answers = predict(model, words)
     for word, answer in zip(words, answers): print(f"{word} -> {answer}")
@@ -206,7 +208,16 @@ def _verify(args):
     print(f"WRONG: {'; '.join(wrong)} ({versions})" if wrong else f"all {len(judged)} components are within their bounds ({versions})")
     return 1 if wrong else 0
 
-# %% ../nbs/90_cli.ipynb #e9b3801c
+# %% ../nbs/90_cli.ipynb #ae5465bf
+def _flush():
+    "Empty the buffer of the standard output. Raises OSError if that cannot be done, and then throws away what is in it."
+    try:
+        if sys.stdout is not None: sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+# %% ../nbs/90_cli.ipynb #ed44a5e8
 def main(
     argv:list=None, # arguments after the program's name; by default those of the process
 )->int: # exit code: 0 done, 2 wrong use, 1 the training failed or a gradient is wrong, 130 stopped by Ctrl-C
@@ -218,9 +229,13 @@ def main(
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_train, _add_predict, _add_forward, _add_verify): add(commands)
     args = parser.parse_args(argv)
-    try: return args.run(args)
-    except (ValueError, TypeError, OSError) as e: message, code = e, 2
+    try:
+        code = args.run(args)
+        _flush()
+        return code
+    except (ValueError, TypeError, OSError, MemoryError) as e: message, code = e, 2
     except FloatingPointError as e: message, code = e, 1
     except KeyboardInterrupt: message, code = "interrupted", 130
+    with suppress(OSError): _flush()
     print(f"transformer-nb: error: {' '.join(str(message).split())}", file=sys.stderr)
     return code

@@ -5,46 +5,46 @@
 # %% auto #0
 __all__ = ['split_heads', 'merge_heads', 'KeyValueCache', 'MultiHeadAttention']
 
-# %% ../../nbs/22_multi_head.ipynb #448a0228
+# %% ../../nbs/22_multi_head.ipynb #b0bf7410
 import numpy as np
 from .scaled_dot_product import attention_weights, attention_weights_bwd, mix_values, mix_values_bwd
 from ..foundations.base import BaseLayer, Parameter, as_input, check_positive, make_rng, spawn_seeds
 from ..layers.dropout import Dropout
 from ..layers.linear import linear, linear_bwd, xavier_uniform
 
-# %% ../../nbs/22_multi_head.ipynb #9c11dd1b
+# %% ../../nbs/22_multi_head.ipynb #91c77a2b
 def split_heads(
     x:np.ndarray, # (B, T, D)
     nhead:int, # H, a divisor of D
 )->np.ndarray: # (B, H, T, Dh), a view
-    "Cut the features into H groups, one per head. Raises ValueError if H does not divide D."
+    "Cut the features into H groups, one per head. Raises ValueError if H does not divide D, or x is not (B, T, D)."
+    if x.ndim != 3: raise ValueError(f"split_heads: x has shape {x.shape}; (B, T, D) is needed")
     B, T, D = x.shape
-    if D % nhead: raise ValueError(f"split_heads: D={D} features do not split into nhead={nhead} equal heads; "
+    if nhead < 1 or D % nhead: raise ValueError(f"split_heads: D={D} features do not split into nhead={nhead} equal heads; "
         f"x has shape (B, T, D)={x.shape}, and H may be any of {[h for h in range(1, D+1) if D % h == 0]}")
     return x.reshape(B, T, nhead, D//nhead).transpose(0, 2, 1, 3)
 
-# %% ../../nbs/22_multi_head.ipynb #61480bd3
+# %% ../../nbs/22_multi_head.ipynb #46eb51c2
 def merge_heads(
     x:np.ndarray, # (B, H, T, Dh)
 )->np.ndarray: # (B, T, D)
-    "The inverse of `split_heads`."
+    "The inverse of `split_heads`. Raises ValueError if x is not (B, H, T, Dh)."
+    if x.ndim != 4: raise ValueError(f"merge_heads: x has shape {x.shape}; (B, H, T, Dh) is needed")
     B, H, T, Dh = x.shape
     return x.transpose(0, 2, 1, 3).reshape(B, T, H*Dh)
 
-# %% ../../nbs/22_multi_head.ipynb #ca2aca6a
+# %% ../../nbs/22_multi_head.ipynb #c88eeccd
 class KeyValueCache:
     "The keys and values of the tokens seen so far, so that decoding computes each of them once."
     def __init__(self): self.k = self.v = None  # (B, H, S, Dh) once filled
-    def extend(self, k, v):
-        "Append along the time axis; returns all keys and all values."
-        self.k = k if self.k is None else np.concatenate([self.k, k], 2)
-        self.v = v if self.v is None else np.concatenate([self.v, v], 2)
-        return self.k, self.v
+    def joined(self, k, v):
+        "All keys and all values, with these appended along the time axis; the cache itself stays as it is."
+        return (k, v) if self.k is None else (np.concatenate([self.k, k], 2), np.concatenate([self.v, v], 2))
     def select(self, rows):
         "Keep only these sequences of the batch."
         self.k, self.v = self.k[rows], self.v[rows]
 
-# %% ../../nbs/22_multi_head.ipynb #e0480327
+# %% ../../nbs/22_multi_head.ipynb #d921b98b
 class MultiHeadAttention(BaseLayer):
     "H attentions in parallel over slices of the features, self or cross (Vaswani et al. 2017, section 3.2.2)."
     def __init__(self,
@@ -93,8 +93,9 @@ class MultiHeadAttention(BaseLayer):
         if cross and cache is not None and cache.k is not None: k, v = cache.k, cache.v  # the memory does not change
         else:
             k, v = (split_heads(self._map(role, source), self.nhead) for role in "kv")  # (B, H, S, Dh)
-            if cache is not None: k, v = cache.extend(k, v)
+            if cache is not None: k, v = cache.joined(k, v)
         w = attention_weights(q, k, mask)                                               # (B, H, T, S)
+        if cache is not None: cache.k, cache.v = k, v
         thinned = self.dropout(w)
         context = merge_heads(mix_values(thinned, v))                                   # (B, T, D)
         self.save_for_backward(x, source, cross, q, k, v, w, thinned, context)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['answer_lines', 'attention_share']
 
-# %% ../../nbs/50_identity.ipynb #c6610ca1
+# %% ../../nbs/50_identity.ipynb #3a32595c
 from collections.abc import Callable, Sequence
 import numpy as np
 from ..learning.decoding import predict
 from ..model.transformer import Transformer
 
-# %% ../../nbs/50_identity.ipynb #fea2c36f
+# %% ../../nbs/50_identity.ipynb #9d5c4f6e
 def answer_lines(
     model:Transformer, # a trained model with a tokenizer
     pairs:Sequence[tuple], # (source, right answer)
@@ -20,7 +20,7 @@ def answer_lines(
     answers = predict(model, [s for s, _ in pairs])
     return [f"{s} -> {a} " + ("✓" if a == t else f"✗ ({t})") for a, (s, t) in zip(answers, pairs)]
 
-# %% ../../nbs/50_identity.ipynb #4461e96b
+# %% ../../nbs/50_identity.ipynb #e5257e5a
 def attention_share(
     model:Transformer, # a trained model with a tokenizer
     pairs:Sequence[tuple], # (source, answer), at least one

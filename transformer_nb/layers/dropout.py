@@ -9,35 +9,45 @@ __all__ = ['dropout_mask', 'Dropout']
 import numpy as np
 from ..foundations.base import BaseLayer, seed_sequence
 
-# %% ../../nbs/15_dropout.ipynb #1181a878
+# %% ../../nbs/15_dropout.ipynb #cf13f7e4
+def _check_p(where, p):
+    "Raise TypeError unless p is a number, ValueError unless 0 ≤ p < 1."
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.number)): raise TypeError(f"{where}: p={p!r}; a number is needed")
+    if not 0 <= p <= 65535/65536: raise ValueError(f"{where}: p={p}; it must be at least 0 and below 1")
+
+# %% ../../nbs/15_dropout.ipynb #affb5abf
 def dropout_mask(
     bits:np.random.BitGenerator, # source of random bits
     shape:tuple, # of the array to be thinned
     p:float, # probability of a zero, 0 ≤ p < 1; rounded to a multiple of 1/65536
     dtype=np.float32, # float type of the mask
 )->np.ndarray: # 0 with probability p, else 1/(1−p)
-    "Factors with mean 1, from 16 random bits each (floats would cost four times as many)."
+    "Factors with mean 1, from 16 random bits each (floats would cost four times as many). Raises TypeError or ValueError, and draws nothing, unless 0 ≤ p < 1 and the type is a float."
+    _check_p("dropout_mask", p)
+    if np.dtype(dtype).kind != "f": raise TypeError(f"dropout_mask: dtype {np.dtype(dtype)}; a float type is needed")
     n = int(np.prod(shape))
     cut = round(p * 65536)
     r = bits.random_raw((n + 3) // 4).view(np.uint16)[:n]  # (n,) uniform in 0 … 65535
     mask = np.multiply(r >= cut, np.dtype(dtype).type(65536 / (65536 - cut)), dtype=dtype)
     return mask.reshape(shape)
 
-# %% ../../nbs/15_dropout.ipynb #b5862b8d
+# %% ../../nbs/15_dropout.ipynb #90528a6d
 class Dropout(BaseLayer):
     "In train mode, zero each entry with probability p and scale the others by 1/(1−p); in eval mode do nothing. Raises TypeError or ValueError unless p is a number with 0 ≤ p < 1."
     def __init__(self,
         p:float=0.1, # probability of a zero
         seed=None, # see `seed_sequence`
     ):
-        if isinstance(p, bool) or not isinstance(p, (int, float, np.number)): raise TypeError(f"Dropout: p={p!r}; a number is needed")
-        if not 0 <= p <= 65535/65536: raise ValueError(f"Dropout: p={p}; it must be at least 0 and below 1")
+        _check_p("Dropout", p)
         self.p = p
         self.bits = np.random.SFC64(seed_sequence(seed))
 
     def forward(self, x):
-        "x times fresh random factors in train mode, x itself in eval mode or at p=0; any shape."
-        mask = dropout_mask(self.bits, x.shape, self.p, x.dtype) if self.training and self.p else None
+        "x times fresh random factors in train mode, x itself in eval mode or at p=0; any shape, floats."
+        mask = None
+        if self.training and self.p:
+            x = np.asarray(x)
+            mask = dropout_mask(self.bits, x.shape, self.p, x.dtype)
         self.save_for_backward(mask)
         return x if mask is None else x * mask
 

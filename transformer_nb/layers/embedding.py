@@ -44,7 +44,7 @@ def embed_bwd(
     one_hot[np.arange(N), ids.ravel()] = D**0.5
     return one_hot.T @ dy.reshape(N, D)                                  # (V, D)
 
-# %% ../../nbs/13_embedding.ipynb #04687515
+# %% ../../nbs/13_embedding.ipynb #eafa5f2c
 class InputEmbedding(BaseLayer):
     "Token ids to vectors, times √D. Raises TypeError or ValueError for ids outside 0 … vocab_size−1."
     def __init__(self,
@@ -56,6 +56,7 @@ class InputEmbedding(BaseLayer):
         dtype=np.float32, # float type of the table
     ):
         check_positive("InputEmbedding", vocab_size=vocab_size, d_model=d_model)
+        if isinstance(std, bool) or not isinstance(std, (int, float, np.number)): raise TypeError(f"InputEmbedding: std={std!r}; a number is needed")
         if not 0 <= std < np.inf: raise ValueError(f"InputEmbedding: std={std}; it must be at least 0 and finite")
         self.padding_idx = padding_idx
         E = make_rng(seed).normal(0, std, (vocab_size, d_model)).astype(dtype)

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['FeedForward']
 
-# %% ../../nbs/18_feed_forward.ipynb #22276900
+# %% ../../nbs/18_feed_forward.ipynb #47cd7260
 import numpy as np
-from ..foundations.base import BaseLayer, spawn_seeds
+from ..foundations.base import BaseLayer, check_positive, spawn_seeds
 from .activations import make_activation
 from .dropout import Dropout
 from .linear import Linear
 
-# %% ../../nbs/18_feed_forward.ipynb #1eef0c1e
+# %% ../../nbs/18_feed_forward.ipynb #92e9bae8
 class FeedForward(BaseLayer):
     "act(xW₁ + b₁)W₂ + b₂ at every position (Vaswani et al. 2017, equation 2)."
     def __init__(self,
@@ -24,6 +24,7 @@ class FeedForward(BaseLayer):
         seed=None, # see `seed_sequence`
         dtype=np.float32, # float type of the parameters
     ):
+        check_positive("FeedForward", d_model=d_model, dim_feedforward=dim_feedforward)
         s1, s2, s3 = spawn_seeds(seed, 3)
         self.linear1 = Linear(d_model, dim_feedforward, bias, s1, dtype)
         self.activation = make_activation(activation)

@@ -62,13 +62,14 @@ def linear_bwd(
     dW = as_rows(x).T @ dy        # (D, F)  summed over every token of every sequence
     return dx.reshape(x.shape), dW, column_sums(dy)
 
-# %% ../../nbs/10_linear.ipynb #96a3bc26
+# %% ../../nbs/10_linear.ipynb #e86afef6
 def xavier_uniform(
     rng:np.random.Generator, # source of randomness
     shape:tuple, # (D, F)
     dtype=np.float32, # float type
 )->np.ndarray: # (D, F), uniform in ±√(6/(D+F))
     "Glorot and Bengio's scale: neither the values nor the gradients grow or shrink on the way through. Raises ValueError unless the shape is (D, F)."
+    if len(shape) != 2 or min(shape) < 1: raise ValueError(f"xavier_uniform: shape={shape}; (D, F) is needed, each at least 1")
     D, F = shape
     limit = np.sqrt(6 / (D + F))
     return rng.uniform(-limit, limit, (D, F)).astype(dtype)

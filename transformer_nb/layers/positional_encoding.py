@@ -31,7 +31,7 @@ def _cached_positions(length, d_model, dtype):
     table.flags.writeable = False
     return table
 
-# %% ../../nbs/14_positional_encoding.ipynb #f9363617
+# %% ../../nbs/14_positional_encoding.ipynb #b33e2f9f
 class PositionalEncoding(BaseLayer):
     "Add to each vector a code of its position: fixed sinusoids of any length, or learned rows. Raises ValueError for a learned table that is too short."
     def __init__(self,
@@ -43,6 +43,7 @@ class PositionalEncoding(BaseLayer):
         dtype=np.float32, # float type of the learned rows; sinusoids take that of x
     ):
         check_positive("PositionalEncoding", d_model=d_model, max_len=max_len)
+        if isinstance(std, bool) or not isinstance(std, (int, float, np.number)): raise TypeError(f"PositionalEncoding: std={std!r}; a number is needed")
         if not 0 <= std < np.inf: raise ValueError(f"PositionalEncoding: std={std}; it must be at least 0 and finite")
         self.d_model = d_model
         self.P = Parameter(make_rng(seed).normal(0, std, (max_len, d_model)).astype(dtype)) if learned else None  # (max_len, D)

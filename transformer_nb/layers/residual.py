@@ -12,7 +12,7 @@ from ..foundations.base import BaseLayer, as_input
 from .dropout import Dropout
 from .layer_norm import LayerNorm
 
-# %% ../../nbs/17_residual.ipynb #aeca14b1
+# %% ../../nbs/17_residual.ipynb #931df444
 class ResidualConnection(BaseLayer):
     "x + dropout(sublayer(norm(x))) for pre-norm, norm(x + dropout(sublayer(x))) for post-norm, around any sublayer. Raises TypeError unless `norm_first` is a bool."
     def __init__(self,
@@ -36,7 +36,7 @@ class ResidualConnection(BaseLayer):
         "The sublayer's output on top of x, (..., D). Raises ValueError if x has another width or the sublayer changes the shape."
         x = as_input(x, self.norm.gain.shape[0], self.norm.gain.dtype, "ResidualConnection")
         y = sublayer(self.norm(x) if self.norm_first else x)
-        if y.shape != x.shape: raise ValueError(f"ResidualConnection: the sublayer returned shape {y.shape} for x of shape {x.shape}; to be added they must be equal")
+        if np.shape(y) != x.shape: raise ValueError(f"ResidualConnection: the sublayer returned shape {np.shape(y)} for x of shape {x.shape}; to be added they must be equal")
         y = self.dropout(y) + x
         return y if self.norm_first else self.norm(y)
 

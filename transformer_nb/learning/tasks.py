@@ -15,7 +15,7 @@ import numpy as np
 from ..foundations.base import check_positive, make_rng, seed_sequence
 from .tokenizer import CharTokenizer
 
-# %% ../../nbs/41_tasks.ipynb #a4f72b0c
+# %% ../../nbs/41_tasks.ipynb #60d7242c
 class Task(ABC):
     "A rule from text to text on random strings. A subclass gives `name` and `answer`, and may change what a source looks like."
     name:str                            # how the command line calls it
@@ -47,7 +47,8 @@ class Task(ABC):
         n:int, # how many
         held_out:bool=False, # from the test set instead of the training set
     )->list[tuple[str,str]]: # pairs (source, answer)
-        "Random pairs from one side of the split. Raises ValueError if that side is as good as empty."
+        "Random pairs from one side of the split. Raises TypeError unless `rng` is a generator, ValueError if that side is as good as empty."
+        if not isinstance(rng, np.random.Generator): raise TypeError(f"task {self.name}: rng={rng!r}; a Generator is needed, `make_rng` makes one from a seed")
         check_positive(f"task {self.name}", n=n)
         sources, misses = [], 0
         while len(sources) < n:
@@ -102,7 +103,18 @@ def make_batch(
     target_in[target_in == tokenizer.eos_id] = tokenizer.pad_id  # nothing is read after the end
     return Batch(source, target_in, target_out)
 
-# %% ../../nbs/41_tasks.ipynb #d4511d36
+# %% ../../nbs/41_tasks.ipynb #a804844a
+def _stream(task, tokenizer, batch_size, root, start, pool):
+    "Batches without end, from number `start` on; `root` is the seed of the stream."
+    while True:
+        rng = make_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, start // pool)))
+        pairs = sorted(task.sample(rng, pool * batch_size), key=lambda pair: len(pair[0]))
+        order = rng.permutation(pool)
+        for i in order[start % pool:]:
+            yield make_batch(pairs[i*batch_size:(i+1)*batch_size], tokenizer)
+            start += 1
+
+# %% ../../nbs/41_tasks.ipynb #0d62dff5
 def batches(
     task:Task, # what to draw
     tokenizer:CharTokenizer, # knows the task's characters
@@ -111,13 +123,9 @@ def batches(
     start:int=0, # number of the first batch
     pool:int=1, # bucketing: this many batches are sorted by length together, so that little is padding; 1 is off
 )->Iterator[Batch]: # without end
-    "Training batches, numbered: the same seed and number give the same batch, so that a stopped run can go on where it was."
+    "Training batches, numbered: the same seed and number give the same batch, so that a stopped run can go on where it was. Raises TypeError or ValueError for what cannot be."
+    if not isinstance(task, Task): raise TypeError(f"batches: task is a {type(task).__name__}; a Task is needed, `get_task` makes one from a name")
     check_positive("batches", batch_size=batch_size, pool=pool)
-    root = seed_sequence(seed)
-    while True:
-        rng = make_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, start // pool)))
-        pairs = sorted(task.sample(rng, pool * batch_size), key=lambda pair: len(pair[0]))
-        order = rng.permutation(pool)
-        for i in order[start % pool:]:
-            yield make_batch(pairs[i*batch_size:(i+1)*batch_size], tokenizer)
-            start += 1
+    if isinstance(start, bool) or not isinstance(start, (int, np.integer)): raise TypeError(f"batches: start={start!r} is a {type(start).__name__}; an integer ≥ 0 is needed")
+    if start < 0: raise ValueError(f"batches: start={start}; it must be at least 0")
+    return _stream(task, tokenizer, batch_size, seed_sequence(seed), int(start), pool)

@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['TrainingConfig', 'Trainer', 'make_trainer', 'plot_history']
 
-# %% ../../nbs/47_training.ipynb #29ed7b2e
+# %% ../../nbs/47_training.ipynb #23333438
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 import numpy as np
-from ..foundations.base import check_positive, get_random_state, make_rng, set_random_state, spawn_seeds
+from ..foundations.base import check_positive, get_random_state, make_rng, seed_sequence, set_random_state, spawn_seeds
+from ..layers.embedding import check_ids
+from ..layers.linear import Linear
 from .checkpoints import build_model, describe_model, read_tensors, write_tensors
 from .decoding import exact_match
 from .loss import CrossEntropyLoss
@@ -21,7 +24,7 @@ from .schedules import make_schedule
 from .tasks import Batch, Task, batches, get_task
 from ..model.transformer import Transformer, TransformerConfig
 
-# %% ../../nbs/47_training.ipynb #95dcd1b0
+# %% ../../nbs/47_training.ipynb #6625f955
 @dataclass(frozen=True)
 class TrainingConfig:
     "Everything that decides a training run, besides the model and the task. Raises ValueError or TypeError for values that cannot be."
@@ -44,9 +47,20 @@ class TrainingConfig:
     seed:int = 0                  # of the data and of the evaluation
 
     def __post_init__(self):
-        check_positive("TrainingConfig", steps=self.steps, batch_size=self.batch_size, pool=self.pool, eval_every=self.eval_every, eval_size=self.eval_size)
-        if not self.clip_norm > 0: raise ValueError(f"TrainingConfig: clip_norm={self.clip_norm}; it must be above 0")
-        make_schedule(self.schedule, self.lr, self.warmup, self.steps)  # raises if they do not fit
+        where, integers = "TrainingConfig", (int, np.integer)
+        kinds = {int: integers, float: (*integers, float, np.floating), bool: (bool, np.bool_), str: str, tuple: (tuple, list)}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not isinstance(value, kinds[f.type]) or (isinstance(value, bool) and f.type is not bool):
+                raise TypeError(f"{where}: {f.name}={value!r} is of type {type(value).__name__}; {f.type.__name__} is needed")
+            object.__setattr__(self, f.name, f.type(value))  # Python's own types, so that JSON can hold them
+        check_positive(where, steps=self.steps, batch_size=self.batch_size, pool=self.pool, eval_every=self.eval_every, eval_size=self.eval_size)
+        if not self.clip_norm > 0: raise ValueError(f"{where}: clip_norm={self.clip_norm}; it must be above 0")
+        make_schedule(self.schedule, self.lr, self.warmup, self.steps)  # these four raise if something does not fit
+        CrossEntropyLoss(label_smoothing=self.label_smoothing)
+        self.make_optimizer(Linear(1, 1, seed=0))
+        seed_sequence(self.seed)
+        object.__setattr__(self, "betas", tuple(map(float, self.betas)))
 
     def make_optimizer(self, model):
         "The optimiser of this run for a model."
@@ -54,7 +68,7 @@ class TrainingConfig:
         sgd = dict(momentum=self.momentum, nesterov=self.nesterov) if self.optimizer == "sgd" else {}
         return make_optimizer(self.optimizer, model, lr=self.lr, weight_decay=self.weight_decay, **adam, **sgd)
 
-# %% ../../nbs/47_training.ipynb #42e7aa86
+# %% ../../nbs/47_training.ipynb #ef49e08b
 @contextmanager
 def _ctrl_c():
     "Within this context the first Ctrl-C only sets the flag that is yielded, so that a step is never cut in two; the second one interrupts."
@@ -69,7 +83,7 @@ def _ctrl_c():
     try: yield flag
     finally: signal.signal(signal.SIGINT, old)
 
-# %% ../../nbs/47_training.ipynb #5256d467
+# %% ../../nbs/47_training.ipynb #4fb9c750
 @contextmanager
 def _progress_bar(trainer, until, show):
     "Yields a function to call after each step with the loss; counts sequences, so that the bar shows sequences/s and the time left."
@@ -85,15 +99,19 @@ def _progress_bar(trainer, until, show):
             bar.update(B)
         yield update
 
-# %% ../../nbs/47_training.ipynb #a0890c66
+# %% ../../nbs/47_training.ipynb #41c595b1
 class Trainer:
-    "Trains a model on a task; holds everything that a resumed run needs."
+    "Trains a model on a task; holds everything that a resumed run needs. Raises TypeError or ValueError for a model and a task that do not fit."
     def __init__(self,
         model:Transformer, # with a tokenizer that knows the task's characters; trained in place
         task:Task, # where batches and held-out strings come from
         config:TrainingConfig=TrainingConfig(), # how to train
     ):
+        for name, value, kind in (("model", model, Transformer), ("task", task, Task), ("config", config, TrainingConfig)):
+            if not isinstance(value, kind): raise TypeError(f"Trainer: {name} is a {type(value).__name__}; a {kind.__name__} is needed")
         if model.tokenizer is None: raise ValueError("Trainer: the model has no tokenizer; pass one to Transformer")
+        if model.config.learned_positions and task.max_len >= model.config.max_len:
+            raise ValueError(f"Trainer: the task's sources have up to {task.max_len+1} ids with <eos>; the model's learned positions have {model.config.max_len} rows (max_len)")
         self.model, self.task, self.config = model, task, config
         self.optimizer = config.make_optimizer(model)
         self.loss = CrossEntropyLoss(model.tokenizer.pad_id, config.label_smoothing)
@@ -101,10 +119,15 @@ class Trainer:
         self.step, self.history, self._losses = 0, [], []
 
     def train_step(self, batch:Batch)->tuple[float,float]: # loss in nats per token, norm of the gradient
-        "Forward, backward, clip, update."
+        "Forward, backward, clip, update. Raises TypeError or ValueError for a batch that does not fit, FloatingPointError for a loss that is not finite, and then changes no parameter."
+        where = "Trainer.train_step"
+        if not isinstance(batch, Batch): raise TypeError(f"{where}: got a {type(batch).__name__}; a Batch is needed, as `make_batch` returns it")
+        targets = check_ids(batch.target_out, self.model.config.vocab_size, f"{where}: target_out")  # now, not after dropout has drawn
+        if targets.shape != np.shape(batch.target_in): raise ValueError(f"{where}: target_out {targets.shape} and target_in {np.shape(batch.target_in)} must have one shape, (B, T)")
         self.model.train()
+        loss = self.loss(self.model(batch.source, batch.target_in), targets)
+        if not np.isfinite(loss): raise FloatingPointError(f"Trainer: the loss is {loss} at step {self.step+1}; try a smaller lr than {self.config.lr}")
         self.optimizer.zero_grad()
-        loss = self.loss(self.model(batch.source, batch.target_in), batch.target_out)
         self.model.backward(self.loss.backward())
         norm = clip_grad_norm(self.optimizer.gradients, self.config.clip_norm)
         self.step += 1
@@ -117,7 +140,7 @@ class Trainer:
     )->float: # 0 to 1
         "Exact match on held-out strings, decoded freely; the same strings each time."
         rng = make_rng(spawn_seeds(self.config.seed, 3)[2])
-        return exact_match(self.model, self.task.sample(rng, n or self.config.eval_size, held_out=True))
+        return exact_match(self.model, self.task.sample(rng, self.config.eval_size if n is None else n, held_out=True))
 
     def fit(self,
         until:int=None, # stop after this step; by default at the end
@@ -126,12 +149,14 @@ class Trainer:
         callbacks:Sequence[Callable]=(), # each called as f(trainer) after every evaluation
     )->list[dict]: # the history: one row per evaluation
         "Train, evaluating now and then. The first Ctrl-C finishes the step, saves and returns; raises FloatingPointError if the loss is no longer finite."
-        until = min(until or self.config.steps, self.config.steps)
+        if until is not None: check_positive("Trainer.fit", until=until)
+        if callable(callbacks) or not all(map(callable, callbacks)): raise TypeError(f"Trainer.fit: callbacks={callbacks!r}; a list of functions is needed")
+        if save_to and not Path(save_to).parent.is_dir(): raise FileNotFoundError(f"Trainer.fit: save_to={str(save_to)!r}; no such folder: {Path(save_to).parent}")
+        until = self.config.steps if until is None else min(until, self.config.steps)
         stream = batches(self.task, self.model.tokenizer, self.config.batch_size, spawn_seeds(self.config.seed, 2)[1], self.step, self.config.pool)
-        with _ctrl_c() as interrupted, _progress_bar(self, until, progress) as bar:
+        with np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress) as bar:
             while self.step < until and not interrupted.is_set():
                 loss, norm = self.train_step(next(stream))
-                if not np.isfinite(loss): raise FloatingPointError(f"Trainer: the loss is {loss} at step {self.step}; try a smaller lr than {self.config.lr}")
                 self._losses.append(loss)
                 if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
                     self.record(norm)
@@ -161,6 +186,7 @@ class Trainer:
         task:Task=None, # needed only if the task is not one of the package's
     )->"Trainer": # as it was
         "Go on where a run was saved. Raises FileNotFoundError, or ValueError for a file that is not a whole training state of ours."
+        if task is not None and not isinstance(task, Task): raise TypeError(f"Trainer.load: task is a {type(task).__name__}; a Task is needed")
         tensors, about = read_tensors(path, "training")
         part = lambda prefix: {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}
         try:
@@ -168,11 +194,21 @@ class Trainer:
             self = cls(build_model(about, part("parameters.")), task or get_task(**about["task"]), config)
             self.optimizer.load_state_dict(part("optimizer."))
             set_random_state(self.model, about["random_state"])
-            self.step, self.history, self._losses = about["step"], about["history"], about["losses"]
-        except (KeyError, TypeError, ValueError) as e: raise ValueError(f"{path} is not a usable training state: {e}") from e
+            self.step, self.history, self._losses = _check_progress(config, about["step"], about["history"], about["losses"])
+        except KeyError as e: raise ValueError(f"{path} is not a usable training state: it lacks {e}") from e
+        except (TypeError, ValueError, OverflowError) as e: raise ValueError(f"{path} is not a usable training state: {e}") from e
         return self
 
-# %% ../../nbs/47_training.ipynb #286a2626
+# %% ../../nbs/47_training.ipynb #05fff67e
+def _check_progress(config, step, history, losses):
+    "How far a run of a file has come, or a ValueError if that cannot be."
+    if type(step) is not int or not 0 <= step <= config.steps: raise ValueError(f"step={step!r}; a whole number from 0 to {config.steps} is needed")
+    if not isinstance(history, list) or not all(isinstance(row, dict) and {"step", "loss", "exact_match"} <= row.keys() for row in history):
+        raise ValueError("history is not a list of rows with step, loss and exact_match")
+    if not isinstance(losses, list) or not all(isinstance(loss, float) for loss in losses): raise ValueError("losses is not a list of numbers")
+    return step, history, losses
+
+# %% ../../nbs/47_training.ipynb #25a243df
 def make_trainer(
     task:str, # "identity" or "reverse"
     seed:int=0, # of model, data and evaluation
@@ -190,7 +226,7 @@ def make_trainer(
     config = TransformerConfig(len(tokenizer), **{n: v for n, v in changes.items() if n in of_model})
     return Trainer(Transformer(config, tokenizer, spawn_seeds(seed, 2)[0]), task, training)
 
-# %% ../../nbs/47_training.ipynb #df430c5d
+# %% ../../nbs/47_training.ipynb #d470c173
 def plot_history(
     history:list[dict], # from `Trainer.fit`
     title:str="", # above the picture

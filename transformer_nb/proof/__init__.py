@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/79_proof.ipynb #b43295fa
+# %% ../../nbs/79_proof.ipynb #1f2d7430
 from types import ModuleType as _ModuleType
 from .parity import *
 from .ledger import *
+from .checklist import *
+from .faults import *
 
 # %% ../../nbs/79_proof.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]
