@@ -1000,12 +1000,14 @@ def pictures(name, x):
         for i, v in enumerate(x): yield from pictures(f"{name}.{i}", v)
     elif isinstance(x, np.random.Generator): yield name, repr(x.bit_generator.state)
     elif isinstance(x, LayerTree):
-        for n, p in x.named_parameters().items(): yield from pictures(f"{name}.{n}", [p.data, p.grad])
+        for n, p in x.named_parameters().items(): yield from pictures(f"{name}.{n}", p)
         for n, layer in x.named_layers(): yield f"{name}.{n} mode", (getattr(layer, "training", None), getattr(layer, "keep_weights", None))
         yield f"{name} random state", repr(get_random_state(x))
     elif isinstance(x, (Optimizer, KeyValueCache, Trainer, Task, CharTokenizer)):
         for n, v in vars(x).items(): yield from pictures(f"{name}.{n}", v)
-    elif isinstance(x, Parameter): yield from pictures(name, [x.data, x.grad])
+    elif isinstance(x, Parameter):
+        yield from pictures(name, [x.data, x.grad])
+        yield f"{name} memory", (x.data.ctypes.data, x.grad.ctypes.data)  # an optimiser holds a view of it
     else: yield name, x
 
 
