@@ -1000,7 +1000,7 @@ def test_the_decoder_reads_the_target_one_step_late(tokenized):
 @pytest.mark.parametrize("name", ["constant", "inverse_sqrt", "warmup_cosine"])
 @given(lr=st.floats(1e-6, 10), warmup=st.integers(1, 60), steps=st.integers(1, 200), step=st.integers(1, 400))
 def test_schedules_stay_between_zero_and_the_peak(name, lr, warmup, steps, step):
-    "At every step 0 ≤ rate ≤ peak; the peak is reached at the end of the rise, and never risen to after it."
+    "At every step 0 ≤ rate ≤ peak; it rises during the warmup, reaches the peak at its end, and never rises after it."
     rate = make_schedule(name, lr, warmup, steps)
     assert 0 <= rate(step) <= lr * (1 + 1e-15)
     assert rate(warmup) == pytest.approx(lr, rel=1e-15)
