@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip("hypothesis")  # everything else is tested without it
 from hypothesis import given, settings, strategies as st
 
 from transformer_nb.attention import (Masks, MultiHeadAttention, attention_weights, attention_weights_bwd, causal_mask, make_masks, merge_heads,
