@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['greedy_decode', 'predict', 'exact_match']
 
-# %% ../../nbs/45_decoding.ipynb #daad0ffb
+# %% ../../nbs/45_decoding.ipynb #961141af
 from collections.abc import Sequence
 import numpy as np
 from ..attention.masks import padding_mask
-from ..foundations.base import check_positive
+from ..foundations.base import check_positive, eval_mode
 from ..model.transformer import Transformer
 
 # %% ../../nbs/45_decoding.ipynb #40579060
@@ -31,7 +31,7 @@ def _greedy(model, source, max_len, tokenizer):
             for cache in (c for pair in caches for c in pair): cache.select(alive)
     return written
 
-# %% ../../nbs/45_decoding.ipynb #67622d03
+# %% ../../nbs/45_decoding.ipynb #88bf35b3
 def greedy_decode(
     model:Transformer, # any model with a tokenizer
     source:np.ndarray, # source ids, (B, S)
@@ -42,10 +42,7 @@ def greedy_decode(
     if model.tokenizer is None: raise ValueError("greedy_decode: this model has no tokenizer, so <sos> and <eos> are unknown")
     source = np.asarray(source)
     if source.ndim != 2 or 0 in source.shape: raise ValueError(f"greedy_decode: source has shape {source.shape}; (B, S) is needed, with B and S at least 1")
-    training = model.training
-    model.eval()
-    try: return _greedy(model, source, max_len, model.tokenizer)
-    finally: model.train(training)
+    with eval_mode(model): return _greedy(model, source, max_len, model.tokenizer)
 
 # %% ../../nbs/45_decoding.ipynb #e7992831
 def predict(

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Stage', 'forward_stages']
 
-# %% ../../nbs/34_forward_pass.ipynb #c46e4bdd
+# %% ../../nbs/34_forward_pass.ipynb #fd29c5ad
 from typing import NamedTuple
 import numpy as np
 from ..attention.masks import make_masks
+from ..foundations.base import eval_mode
 from ..layers.embedding import check_ids
 from .transformer import Transformer
 
@@ -19,7 +20,7 @@ class Stage(NamedTuple):
     shape:str         # the axes by letter, such as "(B, S, D)"
     value:np.ndarray  # the array itself
 
-# %% ../../nbs/34_forward_pass.ipynb #d82f4c33
+# %% ../../nbs/34_forward_pass.ipynb #d248bfa7
 def forward_stages(
     model:Transformer, # any model, trained or not
     source:np.ndarray, # source ids, (B, S)
@@ -29,10 +30,7 @@ def forward_stages(
     source, target = (check_ids(ids, model.config.vocab_size, f"forward_stages: {side}") for side, ids in (("source", source), ("target", target)))
     if source.ndim != 2 or target.ndim != 2 or len(source) != len(target) or 0 in source.shape + target.shape:
         raise ValueError(f"forward_stages: source {source.shape} and target {target.shape} must be (B, S) and (B, T), not empty, with the same B")
-    training = model.training
-    model.eval()
-    try: return list(_stages(model, source, target))
-    finally: model.train(training)
+    with eval_mode(model): return list(_stages(model, source, target))
 
 # %% ../../nbs/34_forward_pass.ipynb #6afb376e
 def _stages(model, source, target):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['PRESETS', 'TransformerConfig', 'preset_config', 'Transformer']
 
-# %% ../../nbs/33_transformer.ipynb #ba404d26
+# %% ../../nbs/33_transformer.ipynb #4e3cbfae
 from dataclasses import dataclass, fields
 import numpy as np
 from ..attention.masks import Masks, make_masks
-from ..foundations.base import BaseLayer, check_positive, spawn_seeds
+from ..foundations.base import BaseLayer, check_positive, eval_mode, spawn_seeds
 from ..layers.activations import make_activation
 from ..layers.dropout import Dropout
 from ..layers.embedding import InputEmbedding, check_ids
@@ -77,7 +77,7 @@ def preset_config(
     if name not in PRESETS: raise ValueError(f"preset_config: unknown preset {name!r}; allowed are {', '.join(PRESETS)}")
     return TransformerConfig(vocab_size, **PRESETS[name] | changes)
 
-# %% ../../nbs/33_transformer.ipynb #f73d8daf
+# %% ../../nbs/33_transformer.ipynb #40e1408c
 class Transformer(BaseLayer):
     "The encoder–decoder of Attention Is All You Need: source ids and target ids to logits."
     def __init__(self,
@@ -158,12 +158,10 @@ class Transformer(BaseLayer):
 
     def _weights_of(self, groups, source, target):
         "The weights of each group of attentions in one forward, (layers, H, T, S); the model's mode is left as it was."
-        attentions, training = [a for group in groups.values() for a in group], self.training
+        attentions = [a for group in groups.values() for a in group]
         try:
-            self.eval()
             for a in attentions: a.keep_weights = True
-            self.forward(source, target)
+            with eval_mode(self): self.forward(source, target)
             return {kind: np.stack([a.weights[0] for a in group]) for kind, group in groups.items()}
         finally:
-            self.train(training)
             for a in attentions: a.keep_weights, a.weights = False, None
