@@ -150,7 +150,10 @@ LAYERS = [
     ("linear on another width", lambda w: w.linear(a(2, 4)), ValueError, "Linear", "(2, 4)", "3 features"),
     ("linear on text", lambda w: w.linear("abc"), TypeError, "Linear", "<U3", "numbers"),
     ("linear on None", lambda w: w.linear(None), TypeError, "Linear", "object", "numbers"),
-    ("linear, gradient of another batch", lambda w: after_forward(Linear(3, 4), [a(2, 3)], a(5, 4)), ValueError, "size 5 is different from 2"),
+    ("linear, gradient of another batch", lambda w: after_forward(Linear(3, 4), [a(2, 3)], a(5, 4)), ValueError, "Linear.backward", "(5, 4)", "(2, 4)"),
+    ("linear, gradient with its axes swapped", lambda w: after_forward(Linear(3, 4), [a(2, 5, 3)], a(5, 2, 4)), ValueError, "(5, 2, 4)", "(2, 5, 4)"),
+    ("linear, gradient that is a list", lambda w: after_forward(Linear(3, 4), [a(1, 3)], [[1.0, 2.0, 3.0, 4.0]]), TypeError, "list", "an array"),
+    ("feed-forward, gradient of another width", lambda w: after_forward(FeedForward(4, 6), [a(2, 4)], a(2, 6)), ValueError, "(2, 6)", "(2, 4)"),
     ("initial weights of one axis", lambda w: xavier_uniform(w.rng, (3,)), ValueError, "shape=(3,)", "(D, F)"),
     ("initial weights of size 0", lambda w: xavier_uniform(w.rng, (0, 0)), ValueError, "shape=(0, 0)", "at least 1"),
     # activations
@@ -159,6 +162,8 @@ LAYERS = [
     ("activation that is None", lambda w: make_activation(None), ValueError, "None", "relu, gelu, gelu_tanh"),
     ("GELU of an unknown kind", lambda w: GELU("exact"), ValueError, "'exact'", "'none' and 'tanh'"),
     ("gelu of an unknown kind", lambda w: gelu(a(3), True), ValueError, "True", "'none' and 'tanh'"),
+    ("ReLU of text", lambda w: ReLU()("abc"), TypeError, "ReLU", "<U3", "numbers"),
+    ("GELU of None", lambda w: GELU()(None), TypeError, "GELU", "object", "numbers"),
     ("ReLU, gradient of another shape", lambda w: after_forward(ReLU(), [a(2, 3)], a(3, 2)), ValueError, "(3,2)", "(2,3)"),
     # softmax
     ("softmax of text", lambda w: softmax("abc"), TypeError, "softmax", "<U3", "numbers"),
@@ -170,6 +175,8 @@ LAYERS = [
     ("mask of 0 and −inf", lambda w: softmax(a(2, 3), np.full((2, 3), -np.inf)), TypeError, "float64", "boolean", "`mask == 0`"),
     ("mask of 0 and 1", lambda w: Softmax()(a(2, 3), np.ones((2, 3), int)), TypeError, "int64", "boolean", "`mask.astype(bool)`"),
     ("mask of text", lambda w: softmax(a(2, 3), "causal"), TypeError, "<U6", "boolean"),
+    ("ragged scores", lambda w: softmax([[1.0, 2.0], [3.0]]), ValueError, "softmax", "not an array"),
+    ("ragged mask", lambda w: softmax(a(2, 3), [[True], [True, False]]), ValueError, "mask", "not an array"),
     ("mask of another length", lambda w: softmax(a(2, 3), ones(4)), ValueError, "(4,)", "(2, 3)"),
     ("mask with more axes than the scores", lambda w: softmax(a(2, 3), ones(5, 2, 3)), ValueError, "(5, 2, 3)", "(2, 3)"),
     ("mask that would enlarge the scores", lambda w: check_mask(ones(2, 3), (1, 3)), ValueError, "(2, 3)", "(1, 3)"),
@@ -239,6 +246,7 @@ LAYERS = [
 ATTENTION = [
     # masks
     ("padding mask of one sequence", lambda w: padding_mask([1, 2]), ValueError, "(2,)", "(B, S)"),
+    ("padding mask of sequences of different lengths", lambda w: padding_mask([[1, 2], [3]]), ValueError, "different lengths", "pad"),
     ("padding mask of floats", lambda w: padding_mask([[1.0, 2.0]]), TypeError, "float64", "integers"),
     ("padding mask of text", lambda w: padding_mask("apple"), TypeError, "<U5", "integers"),
     ("padding id that is None", lambda w: padding_mask([[1, 2]], None), TypeError, "pad_id=None", "an integer"),
@@ -278,7 +286,7 @@ ATTENTION = [
     ("attention with a mask by name", lambda w: w.attention(a(2, 3, 8), mask="causal"), TypeError, "<U6", "boolean"),
     ("cache with a mask that forgets it", lambda w: w.attention(a(2, 1, 8), mask=ones(1, 2), cache=w.cache), ValueError, "(1, 2)", "(2, 2, 1, 4)"),
     ("cache of another batch", lambda w: w.attention(a(5, 1, 8), cache=w.cache), ValueError, "size 2", "size 5"),
-    ("attention, gradient of another width", lambda w: after_forward(MultiHeadAttention(8, 2), [a(2, 3, 8)], a(2, 3, 7)), ValueError, "size 8 is different from 7"),
+    ("attention, gradient of another width", lambda w: after_forward(MultiHeadAttention(8, 2), [a(2, 3, 8)], a(2, 3, 7)), ValueError, "MultiHeadAttention.backward", "(2, 3, 7)", "(2, 3, 8)"),
     # pictures
     ("picture of scores", lambda w: attention_heatmap(2 * ones(2, 2).astype(float), "ab", "cd"), ValueError, "weight 2 of query 0 and key 0", "between 0 and 1"),
     ("picture of NaN", lambda w: attention_heatmap(np.full((2, 2), np.nan), "ab", "cd"), ValueError, "weight nan", "between 0 and 1"),

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from ..foundations.base import check_positive
 
-# %% ../../nbs/20_masks.ipynb #8e72d9f6
+# %% ../../nbs/20_masks.ipynb #508c6bc2
 def padding_mask(
     ids:np.ndarray, # token ids, (B, S)
     pad_id:int=0, # the id of `<pad>`
 )->np.ndarray: # boolean, (B, 1, 1, S), True = may attend
     "Hide the padding from every query. Raises TypeError unless all ids are integers, ValueError unless they are (B, S)."
-    ids = np.asarray(ids)
+    try: ids = np.asarray(ids)
+    except ValueError: raise ValueError("padding_mask: ids are lists of different lengths; pad them to one length first") from None
     if ids.dtype.kind not in "iu": raise TypeError(f"padding_mask: ids have dtype {ids.dtype}; integers are needed")
     if ids.ndim != 2: raise ValueError(f"padding_mask: ids have shape {ids.shape}; (B, S) is needed, also for a single sequence")
     if isinstance(pad_id, bool) or not isinstance(pad_id, (int, np.integer)): raise TypeError(f"padding_mask: pad_id={pad_id!r}; an integer is needed")

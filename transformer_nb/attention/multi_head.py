@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['split_heads', 'merge_heads', 'KeyValueCache', 'MultiHeadAttention']
 
-# %% ../../nbs/22_multi_head.ipynb #b0bf7410
+# %% ../../nbs/22_multi_head.ipynb #1e38abf8
 import numpy as np
 from .scaled_dot_product import attention_weights, attention_weights_bwd, mix_values, mix_values_bwd
 from ..foundations.base import BaseLayer, Parameter, as_input, check_positive, make_rng, spawn_seeds
 from ..layers.dropout import Dropout
-from ..layers.linear import linear, linear_bwd, xavier_uniform
+from ..layers.linear import _check_gradient, linear, linear_bwd, xavier_uniform
 
 # %% ../../nbs/22_multi_head.ipynb #91c77a2b
 def split_heads(
@@ -44,7 +44,7 @@ class KeyValueCache:
         "Keep only these sequences of the batch."
         self.k, self.v = self.k[rows], self.v[rows]
 
-# %% ../../nbs/22_multi_head.ipynb #d921b98b
+# %% ../../nbs/22_multi_head.ipynb #5cd35730
 class MultiHeadAttention(BaseLayer):
     "H attentions in parallel over slices of the features, self or cross (Vaswani et al. 2017, section 3.2.2)."
     def __init__(self,
@@ -105,6 +105,7 @@ class MultiHeadAttention(BaseLayer):
     def backward(self, dy):
         "∂L/∂x, (B, T, D), and for cross-attention also ∂L/∂memory, (B, S, D)."
         x, source, cross, q, k, v, w, thinned, context = self.pop_saved()
+        _check_gradient("MultiHeadAttention", dy, x.shape)
         dcontext = split_heads(self._map_bwd("o", dy, context), self.nhead)  # (B, H, T, Dh)
         dw, dv = mix_values_bwd(dcontext, thinned, v)
         dq, dk = attention_weights_bwd(self.dropout.backward(dw), w, q, k)

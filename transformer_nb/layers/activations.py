@@ -81,12 +81,19 @@ def gelu_bwd(
     gate, slope = _gelu_gate(x, approximate)
     return dy * (gate + x * slope)
 
-# %% ../../nbs/11_activations.ipynb #1bb4cd50
+# %% ../../nbs/11_activations.ipynb #5f76f420
+def _as_floats(x, where):
+    "An input of any shape in a float type: floats stay as they are, integers become float64. Raises TypeError if it is not numeric."
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiu": raise TypeError(f"{where}: the input has dtype {x.dtype}; numbers are needed")
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+# %% ../../nbs/11_activations.ipynb #b44e4038
 class ReLU(BaseLayer):
-    "max(0, x) as a layer."
+    "max(0, x) as a layer. Raises TypeError for what is not numbers."
     def forward(self, x):
         "max(0, x), any shape."
-        y = relu(x)
+        y = relu(_as_floats(x, "ReLU"))
         self.save_for_backward(y)
         return y
     def backward(self, dy):
@@ -94,9 +101,9 @@ class ReLU(BaseLayer):
         y, = self.pop_saved()
         return relu_bwd(dy, y)
 
-# %% ../../nbs/11_activations.ipynb #92b23ad4
+# %% ../../nbs/11_activations.ipynb #bd1b468c
 class GELU(BaseLayer):
-    "x·Φ(x) as a layer. Raises ValueError for an unknown `approximate`."
+    "x·Φ(x) as a layer. Raises ValueError for an unknown `approximate`, TypeError for what is not numbers."
     def __init__(self,
         approximate:str="none", # "none" or "tanh", as in `gelu`
     ):
@@ -104,6 +111,7 @@ class GELU(BaseLayer):
         self.approximate = approximate
     def forward(self, x):
         "x·Φ(x), any shape."
+        x = _as_floats(x, "GELU")
         self.save_for_backward(x)
         return gelu(x, self.approximate)
     def backward(self, dy):

@@ -74,7 +74,13 @@ def xavier_uniform(
     limit = np.sqrt(6 / (D + F))
     return rng.uniform(-limit, limit, (D, F)).astype(dtype)
 
-# %% ../../nbs/10_linear.ipynb #d82f7024
+# %% ../../nbs/10_linear.ipynb #38ac2aed
+def _check_gradient(where, dy, shape):
+    "Raise TypeError unless dy is an array, ValueError unless it has the shape of the output."
+    if not isinstance(dy, np.ndarray): raise TypeError(f"{where}.backward: dy is a {type(dy).__name__}; an array is needed")
+    if dy.shape != shape: raise ValueError(f"{where}.backward: dy has shape {dy.shape}; that of the output, {shape}, is needed")
+
+# %% ../../nbs/10_linear.ipynb #1c91573f
 class Linear(BaseLayer):
     "The affine map y = xW + b. Raises ValueError for sizes below 1 and for inputs whose last axis is not `in_features`."
     def __init__(self,
@@ -97,6 +103,7 @@ class Linear(BaseLayer):
     def backward(self, dy):
         "∂L/∂x, (..., F) → (..., D)."
         x, = self.pop_saved()
+        _check_gradient("Linear", dy, (*x.shape[:-1], self.W.shape[1]))
         dx, dW, db = linear_bwd(dy, x, self.W.data)
         self.W.grad += dW
         if self.b: self.b.grad += db

@@ -9,24 +9,26 @@ __all__ = ['as_scores', 'check_mask', 'softmax', 'softmax_bwd', 'log_softmax', '
 import numpy as np
 from ..foundations.base import BaseLayer
 
-# %% ../../nbs/12_softmax.ipynb #79cc4be4
+# %% ../../nbs/12_softmax.ipynb #759325ef
 def as_scores(
     x, # array or nested lists of numbers, at least one axis
     where:str, # the component, for the message
 )->np.ndarray: # floats stay as they are, integers become float64
-    "Scores of a float type. Raises TypeError if they are not numbers, ValueError for a single number."
-    x = np.asarray(x)
+    "Scores of a float type. Raises TypeError if they are not numbers, ValueError for a single number or ragged lists."
+    try: x = np.asarray(x)
+    except ValueError as e: raise ValueError(f"{where}: the scores are not an array: {e}") from e
     if x.dtype.kind not in "fiu": raise TypeError(f"{where}: the scores have dtype {x.dtype}; numbers are needed")
     if x.ndim == 0: raise ValueError(f"{where}: got the single number {x}; scores need at least one axis")
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
-# %% ../../nbs/12_softmax.ipynb #8bc6c25f
+# %% ../../nbs/12_softmax.ipynb #9f1fb514
 def check_mask(
     mask:np.ndarray, # boolean, True = may attend
     shape:tuple, # the shape of the scores; the mask must broadcast to it
 )->np.ndarray: # the mask
     "Raise TypeError for a mask that is not boolean, ValueError for one that does not fit."
-    mask = np.asarray(mask)
+    try: mask = np.asarray(mask)
+    except ValueError as e: raise ValueError(f"mask: not an array: {e}") from e
     if mask.dtype != bool: raise TypeError(f"mask: dtype {mask.dtype}; a mask is boolean, True = may attend. Convert an additive mask (0 and −inf) with `mask == 0`, one of 1 and 0 with `mask.astype(bool)`")
     try: fits = np.broadcast_shapes(mask.shape, shape) == tuple(shape)
     except ValueError: fits = False
