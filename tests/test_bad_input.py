@@ -92,6 +92,8 @@ FOUNDATIONS = [
     ("seed that is a list", lambda w: spawn_seeds([1, 2], 3), TypeError, "got [1, 2] of type list", "int ≥ 0"),
     ("seed of NumPy's old kind", lambda w: make_rng(np.random.RandomState(0)), TypeError, "RandomState", "a Generator"),
     ("a layer without forward", lambda w: BaseLayer(), TypeError, "abstract", "backward", "forward"),
+    ("a mode that is text", lambda w: w.linear.train("eval"), TypeError, "Linear.train", "mode='eval'", "True or False"),
+    ("a layer turned into nothing", lambda w: w.linear.astype(None), TypeError, "got None", "a float type"),
     ("parameters that are None", lambda w: w.linear.set_parameters(None), TypeError, "Linear.set_parameters", "NoneType", "a dict"),
     ("parameters in a list", lambda w: w.linear.set_parameters([a(3, 4), a(4)]), TypeError, "list", "a dict"),
     ("parameters missing", lambda w: w.linear.set_parameters({"W": a(3, 4)}), ValueError, "missing 'b'"),
@@ -313,6 +315,7 @@ MODEL = [
     ("projection onto no tokens", lambda w: Projection(8, 0), ValueError, "vocab_size=0", "at least 1"),
     ("projection tied to a copy", lambda w: Projection(4, 5, tied=w.embedding.E.data), TypeError, "ndarray", "Parameter"),
     ("projection tied to another table", lambda w: Projection(4, 6, tied=w.embedding.E), ValueError, "(5, 4)", "(6, 4)"),
+    ("projection's gradient with its axes swapped", lambda w: after_forward(Projection(4, 5), [a(2, 3, 4)], a(3, 2, 5)), ValueError, "(3, 2, 5)", "(2, 3, 5)"),
     ("projection of another width", lambda w: w.model.projection(a(2, 7)), ValueError, "Projection", "(2, 7)", "8 features"),
     # configuration
     ("configuration of nothing", lambda w: TransformerConfig(), TypeError, "vocab_size"),
@@ -505,6 +508,7 @@ TRAINING = [
     ("score of nothing", lambda w: exact_match(w.model, []), ValueError, "no pairs", "at least one"),
     ("score of an unknown character", lambda w: exact_match(w.model, [("Fig", "giF")]), ValueError, "'F' at position 0", "known are"),
     ("lines of an unknown character", lambda w: answer_lines(w.model, [("Fig", "giF")]), ValueError, "'F' at position 0", "known are"),
+    ("share of no pairs", lambda w: attention_share(w.model, [], max), ValueError, "no pairs", "at least one"),
     ("share of an unknown character", lambda w: attention_share(w.model, [("Fig", "giF")], max), ValueError, "'F' at position 0", "known are"),
     # how to train
     ("training for 0 steps", training(steps=0), ValueError, "steps=0", "at least 1"),

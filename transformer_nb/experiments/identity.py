@@ -20,13 +20,14 @@ def answer_lines(
     answers = predict(model, [s for s, _ in pairs])
     return [f"{s} -> {a} " + ("✓" if a == t else f"✗ ({t})") for a, (s, t) in zip(answers, pairs)]
 
-# %% ../../nbs/50_identity.ipynb #e5257e5a
+# %% ../../nbs/50_identity.ipynb #3ff6dd5f
 def attention_share(
     model:Transformer, # a trained model with a tokenizer
     pairs:Sequence[tuple], # (source, answer), at least one
     position:Callable[[int,int],int], # (t, n) → where in a source of n characters character t of the answer comes from
 )->np.ndarray: # (layers, H), each 0 to 1
-    "Mean cross-attention weight on the source character that is being written, for each head of each decoder layer."
+    "Mean cross-attention weight on the source character that is being written, for each head of each decoder layer. Raises ValueError for no pairs."
+    if not len(pairs): raise ValueError("attention_share: got no pairs; at least one is needed")
     shares = []
     for source, answer in pairs:
         weights, _, _ = model.attention_maps(source, answer)["cross"]  # (layers, H, T, S)

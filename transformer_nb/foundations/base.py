@@ -113,7 +113,7 @@ def _check_values(where, expected, values):
     if bad: raise ValueError(f"{where}: nothing was changed, because " + "; ".join(bad))
     return new
 
-# %% ../../nbs/01_base.ipynb #e9d7cb3b
+# %% ../../nbs/01_base.ipynb #4ea449a1
 class ParameterAccess(LayerTree):
     "Reading and writing all parameters of a layer at once."
     def get_parameters(self)->dict[str,np.ndarray]:
@@ -139,11 +139,11 @@ class ParameterAccess(LayerTree):
         dtype, # a float type such as np.float64
     ):
         "Convert all parameters and gradients in place; returns the layer. Raises TypeError for a type that is not a float."
-        if np.dtype(dtype).kind != "f": raise TypeError(f"{type(self).__name__}.astype: got {np.dtype(dtype)}; a float type is needed")
+        if dtype is None or np.dtype(dtype).kind != "f": raise TypeError(f"{type(self).__name__}.astype: got {dtype and np.dtype(dtype)}; a float type is needed")
         for p in self.named_parameters().values(): p.data, p.grad = p.data.astype(dtype), p.grad.astype(dtype)
         return self
 
-# %% ../../nbs/01_base.ipynb #016ecac5
+# %% ../../nbs/01_base.ipynb #1056ae29
 class BaseLayer(ParameterAccess, ABC):
     "What every layer, block, stack and model can do; a subclass writes `forward` and `backward`."
     training = True  # in train mode forward remembers what backward needs
@@ -158,7 +158,8 @@ class BaseLayer(ParameterAccess, ABC):
     def train(self,
         mode:bool=True, # False: eval mode
     ):
-        "Train mode for this layer and all below; returns the layer. What was saved for a backward is forgotten."
+        "Train mode for this layer and all below; returns the layer. What was saved for a backward is forgotten. Raises TypeError unless `mode` is a bool."
+        if not isinstance(mode, bool): raise TypeError(f"{type(self).__name__}.train: mode={mode!r}; True or False is needed")
         for _, layer in self.named_layers(): layer.training, layer._saved = mode, None
         return self
     def eval(self):
@@ -210,16 +211,21 @@ def get_random_state(
     "Where the random streams of a layer stand (dropout has one); only plain ints, strings and lists, so that it can be written as JSON."
     return {name: _plain(child.bits.state) for name, child in layer.named_layers() if hasattr(child, "bits")}
 
-# %% ../../nbs/01_base.ipynb #c79a1d87
+# %% ../../nbs/01_base.ipynb #f9b44c81
 def set_random_state(
     layer:LayerTree, # any layer
     state:dict[str,dict], # what `get_random_state` returned
 ):
-    "Put the random streams back. Raises TypeError unless the state is a dict, ValueError if the names differ."
+    "Put the random streams back, all or none. Raises TypeError unless the state is a dict, ValueError if the names differ or a state is not one."
     if not isinstance(state, Mapping): raise TypeError(f"set_random_state: got {type(state).__name__}; a dict of name → state is needed")
     streams = {name: child.bits for name, child in layer.named_layers() if hasattr(child, "bits")}
     if streams.keys() != state.keys(): raise ValueError(f"set_random_state: got streams {sorted(state)}, the layer has {sorted(streams)}")
-    for name, bits in streams.items(): bits.state = state[name]
+    before = {name: bits.state for name, bits in streams.items()}
+    try:
+        for name, bits in streams.items(): bits.state = state[name]
+    except (KeyError, TypeError, ValueError) as e:
+        for name, bits in streams.items(): bits.state = before[name]
+        raise ValueError(f"set_random_state: nothing was changed, because a state is not usable: {e}") from e
 
 # %% ../../nbs/01_base.ipynb #0b7170d9
 def _plain(state):

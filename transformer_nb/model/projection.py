@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Projection']
 
-# %% ../../nbs/32_projection.ipynb #bd0cd12b
+# %% ../../nbs/32_projection.ipynb #2d17d91a
 import numpy as np
 from ..foundations.base import BaseLayer, Parameter, as_input, check_positive, make_rng
-from ..layers.linear import linear, linear_bwd, xavier_uniform
+from ..layers.linear import _check_gradient, linear, linear_bwd, xavier_uniform
 
-# %% ../../nbs/32_projection.ipynb #42cc6f68
+# %% ../../nbs/32_projection.ipynb #d5f7f538
 class Projection(BaseLayer):
     "Logits over the vocabulary, xW + b; tied, W is the transposed embedding table (Press and Wolf 2017)."
     def __init__(self,
@@ -45,6 +45,7 @@ class Projection(BaseLayer):
     def backward(self, dy):
         "∂L/∂x, (..., D); a tied table also collects its share here."
         x, = self.pop_saved()
+        _check_gradient("Projection", dy, (*x.shape[:-1], self.weight.shape[1]))
         dx, dW, db = linear_bwd(dy, x, self.weight)
         if self.tied: self.E.grad += dW.T
         else: self.W.grad += dW

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'TransformerConfig', 'preset_config', 'Transformer']
 
-# %% ../../nbs/33_transformer.ipynb #4e3cbfae
+# %% ../../nbs/33_transformer.ipynb #944cf4b1
 from dataclasses import dataclass, fields
 import numpy as np
 from ..attention.masks import Masks, make_masks
@@ -15,6 +15,7 @@ from ..layers.dropout import Dropout
 from ..layers.embedding import InputEmbedding, check_ids
 from ..layers.layer_norm import LayerNorm
 from ..layers.positional_encoding import PositionalEncoding
+from ..layers.softmax import check_mask
 from .decoder import Decoder
 from .encoder import Encoder
 from .projection import Projection
@@ -77,7 +78,7 @@ def preset_config(
     if name not in PRESETS: raise ValueError(f"preset_config: unknown preset {name!r}; allowed are {', '.join(PRESETS)}")
     return TransformerConfig(vocab_size, **PRESETS[name] | changes)
 
-# %% ../../nbs/33_transformer.ipynb #40e1408c
+# %% ../../nbs/33_transformer.ipynb #6c29052e
 class Transformer(BaseLayer):
     "The encoder–decoder of Attention Is All You Need: source ids and target ids to logits."
     def __init__(self,
@@ -131,6 +132,8 @@ class Transformer(BaseLayer):
             raise ValueError(f"Transformer: source {source.shape} and target {target.shape} must be (B, S) and (B, T), not empty, with the same B")
         if masks is None: masks = make_masks(source, target, self.config.pad_id)
         if not isinstance(masks, Masks): raise TypeError(f"Transformer: masks is of type {type(masks).__name__}; Masks(source, target, memory) or None is needed")
+        (B, S), T, H = source.shape, target.shape[1], self.config.nhead
+        for mask, shape in zip(masks, ((B, H, S, S), (B, H, T, T), (B, H, T, S))): mask is None or check_mask(mask, shape)  # before dropout draws
         return self.decode(target, self.encode(source, masks.source), masks.target, masks.memory)
 
     def backward(self, dlogits):
