@@ -296,6 +296,11 @@ ATTENTION = [
     ("picture of many heads at once", lambda w: attention_heatmap(np.ones((4, 2, 2)), "ab", "cd"), ValueError, "(4, 2, 2)", "(T, S)"),
     ("picture of text", lambda w: attention_heatmap("weights", "ab", "cd"), TypeError, "<U7", "numbers"),
     ("pictures of an unknown kind", lambda w: attention_grid(w.model, "ab", "ba", kind="self"), ValueError, "kind='self'", "encoder, decoder, cross"),
+    ("a viewer of an unknown kind", lambda w: attention_viewer(w.model, "ab", "ba", "self"), ValueError, "kind='self'", "encoder, decoder, cross"),
+    ("a viewer of a layer too many", lambda w: attention_viewer(w.model, "ab", "ba", layer=9), ValueError, "layer=9", "allowed are"),
+    ("a viewer of half a head", lambda w: attention_viewer(w.model, "ab", "ba", head=0.5), TypeError, "head=0.5", "an int"),
+    ("a viewer of no model", lambda w: attention_viewer(None, "ab", "ba"), TypeError, "NoneType", "attention_maps"),
+    ("a viewer as a text file", lambda w: attention_viewer(w.model, "ab", "ba").save(w.folder / "x.txt"), ValueError, "'.txt'", ".html, .png and .svg"),
     ("pictures of an unknown character", lambda w: attention_grid(w.model, "aB", "ba"), ValueError, "'B' at position 1", "known are"),
 ]
 
@@ -842,6 +847,8 @@ SHELL = [
     ("predict run apple pear --attention x.png", "--attention draws one word; 2 were given"),
     ("predict run --attention x.png", "--attention draws one word; 0 were given"),
     ("predict run apple --attention x.exe", "'exe' is not supported", "png"),
+    ("predict run apple pear --view x.html", "--view draws one word; 2 were given"),
+    ("predict run apple --view x.exe", "'.exe'", "allowed are .html, .png and .svg"),
     ("predict run apple --attention nowhere/x.png", "No such file or directory", "nowhere/x.png"),
     ("predict run apple --attention letter/x.png", "Not a directory", "letter/x.png"),
     ("predict run apple --attention folder", "Is a directory", "folder"),

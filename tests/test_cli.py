@@ -66,6 +66,13 @@ def test_predict_draws(trained, tmp_path):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_predict_writes_the_viewer(trained, tmp_path):
+    for suffix, start in ((".html", b"<!doctype html>"), (".png", b"\x89PNG"), (".svg", b"<?xml")):
+        path = tmp_path / f"view{suffix}"
+        assert run("predict", trained, "apple", "--view", path) == 0
+        assert path.read_bytes().lower().startswith(start.lower())
+
+
 def test_forward_prints_every_stage(capsys):
     assert run("forward", "apple tree") == 0
     out = capsys.readouterr().out

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXAMPLES', 'main']
 
-# %% ../nbs/90_cli.ipynb #42adcd64
+# %% ../nbs/90_cli.ipynb #b8202d7e
 import argparse
 import csv
 import importlib.util
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from . import __version__
 from .attention.heatmaps import attention_grid
+from .attention.viewer import attention_viewer
 from .experiments.identity import answer_lines
 from .foundations.base import make_rng
 from .learning.checkpoints import load_model, save_model, write_atomically
@@ -145,22 +146,25 @@ def _report(trainer, model, test_size, out):
     _draw(attention_grid(model, word, predict(model, [word])[0]), out/"attention.png")
     print(f"wrote model.safetensors, training.safetensors, history.csv, loss.png and attention.png to {out}")
 
-# %% ../nbs/90_cli.ipynb #e086c463
+# %% ../nbs/90_cli.ipynb #2095c809
 def _add_predict(commands):
     p = commands.add_parser("predict", help="ask a trained model", description="Print what a trained model writes for each word.")
     p.add_argument("model", type=Path, help="a model.safetensors, or the folder that holds it")
     p.add_argument("words", nargs="*", help="texts to answer; without any, one per line is read from standard input")
     p.add_argument("--attention", type=Path, metavar="FILE.png", help="draw where every head looks while it writes the one word given")
+    p.add_argument("--view", type=Path, metavar="FILE.html", help="write a page to click through, which shows where every head looks while it writes the one word given; or a .png or .svg of it")
     p.set_defaults(run=_predict)
 
-# %% ../nbs/90_cli.ipynb #676541a3
+# %% ../nbs/90_cli.ipynb #7fe0600d
 def _predict(args):
     model = load_model(args.model/"model.safetensors" if args.model.is_dir() else args.model)
     words = args.words or [line.rstrip("\r\n") for line in sys.stdin or ()]
-    if args.attention and len(words) != 1: raise ValueError(f"--attention draws one word; {len(words)} were given")
+    for option, path in (("--attention", args.attention), ("--view", args.view)):
+        if path and len(words) != 1: raise ValueError(f"{option} draws one word; {len(words)} were given")
     answers = predict(model, words)
     for word, answer in zip(words, answers): print(f"{word} -> {answer}")
     if args.attention: _draw(attention_grid(model, words[0], answers[0]), args.attention)
+    if args.view: write_atomically(args.view, attention_viewer(model, words[0], answers[0]).render(args.view.suffix))
     return 0
 
 # %% ../nbs/90_cli.ipynb #d404baee

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/29_attention.ipynb #aae8de40
+# %% ../../nbs/29_attention.ipynb #09a15db3
 from types import ModuleType as _ModuleType
 from .masks import *
 from .scaled_dot_product import *
 from .multi_head import *
 from .heatmaps import *
+from .viewer import *
 
 # %% ../../nbs/29_attention.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]
