@@ -6,22 +6,24 @@ from setuptools import find_packages, setup
 config = ConfigParser(delimiters=["="])
 config.read("settings.ini", encoding="utf-8")
 c = config["DEFAULT"]
+site = c["doc_host"] + c["doc_baseurl"] + "/"
+files = f"https://raw.githubusercontent.com/{c['user']}/{c['repo']}/v{c['version']}"  # PyPI shows no pictures of a relative path
+readme = Path("README.md").read_text(encoding="utf-8")
 
 setup(
-    name=c["lib_name"],
     version=c["version"],
     description=c["description"],
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=readme.replace("](nbs/", f"]({files}/nbs/"),
     long_description_content_type="text/markdown",
     author=c["author"],
     author_email=c["author_email"],
-    url=c["git_url"],
+    url=site,
+    project_urls={"Source": c["git_url"], "Issues": f"{c['git_url']}/issues", "Changelog": f"{c['git_url']}/blob/{c['branch']}/CHANGELOG.md"},
     keywords=c["keywords"],
-    license="Apache-2.0",
-    python_requires=f">={c['min_python']}",
-    packages=find_packages(include=[f"{c['lib_path']}*"]),
+    package_dir={"": "."},  # an editable install then finds docs_site from anywhere
+    packages=find_packages(include=[c["lib_path"], f"{c['lib_path']}.*"]),
     install_requires=c["requirements"].split(),
-    extras_require={"dev": c["dev_requirements"].split(), "torch": c["torch_requirements"].split()},
+    extras_require={extra: c[f"{extra}_requirements"].split() for extra in ("dev", "docs", "torch")},
     entry_points={
         "console_scripts": c["console_scripts"].split(),
         "nbdev": [f"{c['lib_name']}={c['lib_path']}._modidx:d"],  # lets other books link to our symbols

@@ -26,9 +26,9 @@ from .foundations.base import make_rng
 from .learning.checkpoints import load_model, save_model, write_atomically
 from .learning.decoding import exact_match, predict
 from .learning.tokenizer import CharTokenizer
-from .learning.training import Trainer, TrainingConfig, make_trainer, plot_history
+from .learning.training import Trainer, make_trainer, plot_history
 from .model.forward_pass import forward_stages
-from .model.transformer import PRESETS, Transformer, TransformerConfig, preset_config
+from .model.transformer import PRESETS, Transformer, preset_config
 from .proof.ledger import BOUNDS, verify
 
 # %% ../nbs/90_cli.ipynb #68130c6c
@@ -223,7 +223,7 @@ def _flush():
 
 # %% ../nbs/90_cli.ipynb #ed44a5e8
 def main(
-    argv:list=None, # arguments after the program's name; by default those of the process
+    argv:list[str]|None=None, # arguments after the program's name; by default those of the process
 )->int: # exit code: 0 done, 2 wrong use, 1 the training failed or a gradient is wrong, 130 stopped by Ctrl-C
     "The program `transformer-nb`. Exits with code 2 for arguments that cannot be parsed."
     for stream in (sys.stdout, sys.stderr):
@@ -237,9 +237,9 @@ def main(
         code = args.run(args)
         _flush()
         return code
-    except (ValueError, TypeError, OSError, MemoryError) as e: message, code = e, 2
-    except FloatingPointError as e: message, code = e, 1
+    except (ValueError, TypeError, OSError, MemoryError) as e: message, code = str(e), 2
+    except FloatingPointError as e: message, code = str(e), 1
     except KeyboardInterrupt: message, code = "interrupted", 130
     with suppress(OSError): _flush()
-    print(f"transformer-nb: error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"transformer-nb: error: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -36,7 +36,7 @@ def attention_heatmap(
     keys:Sequence[str], # S labels, the columns
     title:str="", # above the picture
     ax=None, # matplotlib axes to draw into; by default a new figure
-    numbers:bool=None, # print the weights in the cells; by default up to 8×8
+    numbers:bool|None=None, # print the weights in the cells; by default up to 8×8
     names:tuple=("query", "key"), # names of the two axes
 ): # the matplotlib axes
     "Draw one head's weights: rows are queries, columns are keys, bright is much. Raises TypeError or ValueError for anything but weights that fit their labels."

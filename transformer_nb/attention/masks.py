@@ -42,9 +42,9 @@ def causal_mask(
 # %% ../../nbs/20_masks.ipynb #42c672fe
 class Masks(NamedTuple):
     "The three masks of an encoder–decoder; None hides nothing."
-    source:np.ndarray  # encoder self-attention, (B, 1, 1, S) or None
+    source:np.ndarray|None  # encoder self-attention, (B, 1, 1, S) or None
     target:np.ndarray  # decoder self-attention, (1, 1, T, T) or (B, 1, T, T)
-    memory:np.ndarray  # cross-attention, (B, 1, 1, S) or None
+    memory:np.ndarray|None  # cross-attention, (B, 1, 1, S) or None
 
 # %% ../../nbs/20_masks.ipynb #ab0c9493
 def make_masks(
@@ -56,6 +56,6 @@ def make_masks(
     source_mask, target_mask = padding_mask(source, pad_id), padding_mask(target, pad_id)  # (B, 1, 1, S), (B, 1, 1, T)
     (B, _, _, S), T = source_mask.shape, target_mask.shape[-1]
     if len(target_mask) != B: raise ValueError(f"make_masks: source {(B, S)} and target {(len(target_mask), T)} must be (B, S) and (B, T) with the same B")
-    if source_mask.all(): source_mask = None
+    visible = None if source_mask.all() else source_mask
     causal = causal_mask(T)
-    return Masks(source_mask, causal if target_mask.all() else causal & target_mask, source_mask)
+    return Masks(visible, causal if target_mask.all() else causal & target_mask, visible)

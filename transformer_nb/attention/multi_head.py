@@ -47,6 +47,8 @@ class KeyValueCache:
 # %% ../../nbs/22_multi_head.ipynb #5cd35730
 class MultiHeadAttention(BaseLayer):
     "H attentions in parallel over slices of the features, self or cross (Vaswani et al. 2017, section 3.2.2)."
+    Wq:Parameter; Wk:Parameter; Wv:Parameter; Wo:Parameter  # (D, D)
+    weights:np.ndarray|None
     def __init__(self,
         d_model:int, # D
         nhead:int, # H, a divisor of D
@@ -80,7 +82,7 @@ class MultiHeadAttention(BaseLayer):
         x, # what asks, (B, T, D)
         memory=None, # what is asked, (B, S, D); None: x itself
         mask=None, # boolean, broadcasts to (B, H, T, S), True = may attend
-        cache:KeyValueCache=None, # eval mode only: earlier keys and values of x, or all of memory's
+        cache:KeyValueCache|None=None, # eval mode only: earlier keys and values of x, or all of memory's
     ):
         "(B, T, D). Raises TypeError or ValueError for inputs or masks that do not fit."
         D, dtype = self.Wq.shape[0], self.Wq.dtype

@@ -9,6 +9,7 @@ __all__ = ['Parameter', 'seed_sequence', 'spawn_seeds', 'make_rng', 'LayerTree',
 # %% ../../nbs/01_base.ipynb #2ef368d6
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from typing import Any, Self
 from contextlib import contextmanager
 import numpy as np
 
@@ -36,7 +37,7 @@ def seed_sequence(
     seed=None, # int ≥ 0, `SeedSequence`, `Generator`, or None for fresh entropy
 )->np.random.SeedSequence: # a sequence nobody else holds
     "Turn whatever the caller calls a seed into a `SeedSequence`. Raises TypeError or ValueError for anything else."
-    if isinstance(seed, np.random.Generator): return seed.spawn(1)[0].bit_generator.seed_seq
+    if isinstance(seed, np.random.Generator): return seed_sequence(seed.spawn(1)[0].bit_generator.seed_seq)
     if isinstance(seed, np.random.SeedSequence): return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key, pool_size=seed.pool_size)
     if seed is None: return np.random.SeedSequence()
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
@@ -125,19 +126,19 @@ class ParameterAccess(LayerTree):
 
     def set_parameters(self,
         values:Mapping, # dotted name → array; every name, and no other
-    ):
+    )->None:
         "Overwrite all parameters. Raises ValueError naming each entry that is missing, unexpected, misshapen or not finite, and then changes nothing."
         parameters = self.named_parameters()
         new = _check_values(f"{type(self).__name__}.set_parameters", {n: p.data for n, p in parameters.items()}, values)
         for name, p in parameters.items(): p.data[...] = new[name]
 
-    def zero_grad(self):
+    def zero_grad(self)->None:
         "Set every gradient to zero."
         for p in self.named_parameters().values(): p.grad.fill(0)
 
     def astype(self,
         dtype, # a float type such as np.float64
-    ):
+    )->Self:
         "Convert all parameters and gradients in place; returns the layer. Raises TypeError for a type that is not a float."
         if dtype is None or np.dtype(dtype).kind != "f": raise TypeError(f"{type(self).__name__}.astype: got {dtype and np.dtype(dtype)}; a float type is needed")
         for p in self.named_parameters().values(): p.data, p.grad = p.data.astype(dtype), p.grad.astype(dtype)
@@ -146,27 +147,27 @@ class ParameterAccess(LayerTree):
 # %% ../../nbs/01_base.ipynb #1056ae29
 class BaseLayer(ParameterAccess, ABC):
     "What every layer, block, stack and model can do; a subclass writes `forward` and `backward`."
-    training = True  # in train mode forward remembers what backward needs
-    _saved = None
+    training:bool = True  # in train mode forward remembers what backward needs
+    _saved:tuple|None = None
 
     @abstractmethod
     def forward(self, *inputs): "Outputs from inputs."
     @abstractmethod
     def backward(self, dy): "Gradients with respect to the inputs, in their order; parameter gradients are added to `Parameter.grad`."
-    def __call__(self, *args, **kwargs): return self.forward(*args, **kwargs)
+    def __call__(self, *args, **kwargs)->Any: return self.forward(*args, **kwargs)
 
     def train(self,
         mode:bool=True, # False: eval mode
-    ):
+    )->Self:
         "Train mode for this layer and all below; returns the layer. What was saved for a backward is forgotten. Raises TypeError unless `mode` is a bool."
         if not isinstance(mode, bool): raise TypeError(f"{type(self).__name__}.train: mode={mode!r}; True or False is needed")
         for _, layer in self.named_layers(): layer.training, layer._saved = mode, None
         return self
-    def eval(self):
+    def eval(self)->Self:
         "Eval mode: no dropout, and nothing is kept for backward."
         return self.train(False)
 
-    def save_for_backward(self, *values):
+    def save_for_backward(self, *values)->None:
         "Keep what `backward` will need; in eval mode keep nothing."
         self._saved = values if self.training else None
     def pop_saved(self)->tuple:

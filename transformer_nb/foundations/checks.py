@@ -15,7 +15,7 @@ from .base import BaseLayer, get_random_state, make_rng, set_random_state, spawn
 def check_close(
     actual, # number or array
     expected, # number or array of exactly the same shape
-    tol:float=None, # largest |a−e| / max(1, |e|); by default 1e-5 if either is float32 or smaller, else 1e-10
+    tol:float|None=None, # largest |a−e| / max(1, |e|); by default 1e-5 if either is float32 or smaller, else 1e-10
 ):
     "Raise AssertionError unless shapes are equal and all values agree; says where the worst one is. Raises TypeError for what is not real numbers."
     a, e = np.asarray(actual), np.asarray(expected)
@@ -33,7 +33,7 @@ def check_close(
 
 # %% ../../nbs/02_checks.ipynb #ece10b33
 def check_raises(
-    error:type, # the exception expected
+    error:type[BaseException], # the exception expected
     *parts:str, # each must occur in its message
     call:Callable, # what should fail, called without arguments
 ):
@@ -110,7 +110,7 @@ def gradient_errors(
 )->dict[str,float]: # "input 0", … and dotted parameter names → relative error
     "Compare backward with central differences in float64, for every input and every parameter. Raises AssertionError for a broken promise of `BaseLayer`."
     layer = copy.deepcopy(layer).astype(np.float64).train()
-    inputs = [np.array(x, dtype=np.float64) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in inputs]
+    inputs = tuple(np.array(x, dtype=np.float64) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in inputs)
     state = get_random_state(layer)  # every forward sees the same dropout
     dy, dxs, dparams = _backward_once(layer, inputs, kwargs, make_rng(spawn_seeds(seed, 1)[0]))
     arrays = {f"input {i}": x for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and x.dtype.kind == "f"}

@@ -8,13 +8,14 @@ __all__ = ['relu', 'relu_bwd', 'erf', 'gelu', 'gelu_bwd', 'ReLU', 'GELU', 'make_
 # %% ../../nbs/11_activations.ipynb #16aadba7
 import functools
 import math
+from collections.abc import Callable
 import numpy as np
 from ..foundations.base import BaseLayer
 
 # %% ../../nbs/11_activations.ipynb #9da9d5e5
 def relu(
     x:np.ndarray, # any shape
-    out:np.ndarray=None, # where to write, may be x itself; by default a new array
+    out:np.ndarray|None=None, # where to write, may be x itself; by default a new array
 )->np.ndarray: # the shape of x
     "max(0, x), entry by entry."
     return np.maximum(x, 0, out=out)
@@ -23,7 +24,7 @@ def relu(
 def relu_bwd(
     dy:np.ndarray, # ∂L/∂y
     y:np.ndarray, # what `relu` returned; positive exactly where x was
-    out:np.ndarray=None, # where to write, may be dy itself; by default a new array
+    out:np.ndarray|None=None, # where to write, may be dy itself; by default a new array
 )->np.ndarray: # ∂L/∂x
     "Let the gradient pass where the input was positive; at 0 the slope is taken as 0."
     return np.multiply(dy, y > 0, out=out)
@@ -124,6 +125,6 @@ def make_activation(
     name:str, # "relu", "gelu" or "gelu_tanh"
 )->BaseLayer: # a new layer
     "The activation of that name. Raises ValueError for any other."
-    made = {"relu": ReLU, "gelu": GELU, "gelu_tanh": lambda: GELU("tanh")}
+    made:dict[str,Callable[[],BaseLayer]] = {"relu": ReLU, "gelu": GELU, "gelu_tanh": lambda: GELU("tanh")}
     if name not in made: raise ValueError(f"make_activation: got {name!r}; allowed are {', '.join(made)}")
     return made[name]()

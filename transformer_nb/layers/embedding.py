@@ -50,7 +50,7 @@ class InputEmbedding(BaseLayer):
     def __init__(self,
         vocab_size:int, # V
         d_model:int, # D
-        padding_idx:int=None, # id whose row starts at zero and is never trained
+        padding_idx:int|None=None, # id whose row starts at zero and is never trained
         std:float=0.02, # standard deviation of the initial rows, before √D
         seed=None, # see `seed_sequence`
         dtype=np.float32, # float type of the table

@@ -14,7 +14,7 @@ from .linear import as_rows, column_sums, row_sums
 def layer_norm(
     x:np.ndarray, # (..., D)
     gain:np.ndarray, # γ, (D,)
-    bias:np.ndarray=None, # β, (D,)
+    bias:np.ndarray|None=None, # β, (D,)
     eps:float=1e-5, # added to the variance
 )->tuple[np.ndarray,np.ndarray,np.ndarray]: # y (..., D), x̂ (N, D), 1/σ (N, 1)
     "Normalise each vector to mean 0 and variance 1, then scale and shift; also returns what `layer_norm_bwd` needs."

@@ -21,7 +21,7 @@ def as_rows(
 def linear(
     x:np.ndarray, # (..., D)
     W:np.ndarray, # weights, (D, F)
-    b:np.ndarray=None, # bias, (F,)
+    b:np.ndarray|None=None, # bias, (F,)
 )->np.ndarray: # (..., F)
     "Apply the same affine map to the last axis everywhere."
     y = as_rows(x) @ W                           # (N, F)

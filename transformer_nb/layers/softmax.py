@@ -38,9 +38,9 @@ def check_mask(
 # %% ../../nbs/12_softmax.ipynb #3869382d
 def softmax(
     x:np.ndarray, # scores, any shape; integers and lists are converted
-    mask:np.ndarray=None, # boolean, broadcasts to x, True = visible
+    mask:np.ndarray|None=None, # boolean, broadcasts to x, True = visible
     axis:int=-1, # along which the weights sum to 1
-    out:np.ndarray=None, # where to write, may be x itself; by default a new array
+    out:np.ndarray|None=None, # where to write, may be x itself; by default a new array
 )->np.ndarray: # weights, the shape of x; exactly 0 where hidden, all 0 where nothing is visible
     "Positive weights that sum to one. Raises TypeError or ValueError for wrong scores or a wrong mask, see `as_scores` and `check_mask`."
     x = as_scores(x, "softmax")
@@ -61,7 +61,7 @@ def softmax_bwd(
     dp:np.ndarray, # ∂L/∂p
     p:np.ndarray, # weights returned by `softmax`
     axis:int=-1, # as in `softmax`
-    out:np.ndarray=None, # where to write, may be dp itself; by default a new array
+    out:np.ndarray|None=None, # where to write, may be dp itself; by default a new array
 )->np.ndarray: # ∂L/∂x; 0 where hidden
     "Send a gradient on the weights back to the scores, without building the Jacobian."
     dx = np.subtract(dp, (dp * p).sum(axis, keepdims=True), out=out)

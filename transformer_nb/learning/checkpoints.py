@@ -42,9 +42,9 @@ def build_model(
 
 # %% ../../nbs/46_checkpoints.ipynb #505d6ccf
 def write_atomically(
-    path, # where the file shall be; its folder must exist
+    path:str|os.PathLike, # where the file shall be; its folder must exist
     data:bytes, # what shall be in it
-):
+)->None:
     "Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file whole. Raises OSError naming the file."
     path = Path(path)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
@@ -63,21 +63,21 @@ FORMAT_VERSION = 1  # raised whenever an older reader could misread a file
 
 # %% ../../nbs/46_checkpoints.ipynb #3b55f11c
 def write_tensors(
-    path, # file to write, usually `….safetensors`
+    path:str|os.PathLike, # file to write, usually `….safetensors`
     tensors:Mapping[str,np.ndarray], # name → array
     about:dict, # anything that JSON can hold: configuration, tokenizer, …
-):
+)->None:
     "Arrays and what they mean in one `.safetensors` file, byte for byte the same for the same content. Raises OSError, or TypeError for what the format cannot hold."
     from safetensors import SafetensorError
     from safetensors.numpy import save
-    about = json.dumps({"format_version": FORMAT_VERSION} | about, ensure_ascii=False)
-    try: data = save({n: np.asarray(a, order="C") for n, a in tensors.items()}, {"transformer_nb": about})
+    text = json.dumps({"format_version": FORMAT_VERSION} | about, ensure_ascii=False)
+    try: data = save({n: np.asarray(a, order="C") for n, a in tensors.items()}, {"transformer_nb": text})
     except SafetensorError as e: raise TypeError(f"write_tensors: the arrays cannot be written: {e}") from e
     write_atomically(path, data)
 
 # %% ../../nbs/46_checkpoints.ipynb #0c3c82ce
 def read_tensors(
-    path, # a file that `write_tensors` wrote
+    path:str|os.PathLike, # a file that `write_tensors` wrote
     kind:str, # what it must be: "model" or "training"
 )->tuple[dict,dict]: # (name → array, what was said about them)
     "Read a file back. Raises FileNotFoundError or another OSError, or ValueError for a file that is damaged, foreign, of another kind or from the future."
@@ -101,15 +101,15 @@ def read_tensors(
 # %% ../../nbs/46_checkpoints.ipynb #e2536061
 def save_model(
     model:Transformer, # any model
-    path, # file to write, usually `model.safetensors`
-):
+    path:str|os.PathLike, # file to write, usually `model.safetensors`
+)->None:
     "Parameters, configuration and tokenizer in one file. Raises OSError if it cannot be written; the old file then stays."
     about = {"kind": "model"} | describe_model(model)
     write_tensors(path, model.get_parameters(), about)
 
 # %% ../../nbs/46_checkpoints.ipynb #a330ba6e
 def load_model(
-    path, # file that `save_model` wrote
+    path:str|os.PathLike, # file that `save_model` wrote
 )->Transformer: # in eval mode, with its tokenizer
     "Read a model back. Raises FileNotFoundError, or ValueError for a file that is not a whole model of ours."
     parameters, about = read_tensors(path, "model")

@@ -48,7 +48,7 @@ def greedy_decode(
 def predict(
     model:Transformer, # a trained model with a tokenizer
     texts:Sequence[str], # sources, any number
-    max_len:int=None, # most tokens to write for each, `<eos>` included; by default twice its source plus 8, or what learned positions allow
+    max_len:int|None=None, # most tokens to write for each, `<eos>` included; by default twice its source plus 8, or what learned positions allow
     batch_size:int=500, # how many to decode at once
 )->list[str]: # one answer per text
     "Free-running greedy answers to texts. Raises TypeError or ValueError for wrong arguments, and for a character the model does not know."
@@ -56,8 +56,8 @@ def predict(
     check_positive("predict", batch_size=batch_size, **({} if max_len is None else dict(max_len=max_len)))
     if model.tokenizer is None: raise ValueError("predict: this model has no tokenizer; pass one to Transformer")
     ids = [model.tokenizer.encode(t) for t in texts]
-    room = model.config.max_len if model.config.learned_positions else np.inf
-    limits = [min(2*len(row) + 8, room) if max_len is None else max_len for row in ids]
+    limits = [2*len(row) + 8 if max_len is None else max_len for row in ids]
+    if max_len is None and model.config.learned_positions: limits = [min(n, model.config.max_len) for n in limits]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # equal lengths together: little padding
     answers = [""] * len(ids)
     for start in range(0, len(order), batch_size):

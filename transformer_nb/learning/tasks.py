@@ -50,7 +50,8 @@ class Task(ABC):
         "Random pairs from one side of the split. Raises TypeError unless `rng` is a generator, ValueError if that side is as good as empty."
         if not isinstance(rng, np.random.Generator): raise TypeError(f"task {self.name}: rng={rng!r}; a Generator is needed, `make_rng` makes one from a seed")
         check_positive(f"task {self.name}", n=n)
-        sources, misses = [], 0
+        sources:list[str] = []
+        misses = 0
         while len(sources) < n:
             s = self.draw(rng)
             if self.is_held_out(s) == held_out: sources.append(s)

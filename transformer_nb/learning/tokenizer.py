@@ -44,7 +44,7 @@ class CharTokenizer:
 
     def encode(self,
         text:str, # what to encode
-        max_len:int=None, # most ids allowed, `<eos>` included
+        max_len:int|None=None, # most ids allowed, `<eos>` included
         truncate:bool=False, # cut a text that is too long instead of refusing it
     )->list[int]: # the characters' ids, then `<eos>`
         "Ids of a text. Raises ValueError naming an unknown character and its position, or a text that is too long."
@@ -54,10 +54,10 @@ class CharTokenizer:
             if len(text) + 1 > max_len and not truncate:
                 raise ValueError(f"CharTokenizer.encode: {_around(text, 0)} needs {len(text)+1} ids with <eos>, at most {max_len} are allowed (truncate=True cuts it)")
             text = text[:max_len - 1]
-        unknown = self.ids.get("<unk>")
+        unknown = self.ids.get("<unk>", -1)
         ids = [self.ids.get(c, unknown) for c in text]
-        if None in ids:
-            at = ids.index(None)
+        if -1 in ids:
+            at = ids.index(-1)
             raise ValueError(f"CharTokenizer.encode: unknown character {text[at]!r} at position {at} of {_around(text, at)}; known are {_around(self.characters, 0, 99)}")
         return ids + [self.eos_id]
 
@@ -77,9 +77,9 @@ class CharTokenizer:
     )->np.ndarray: # (B, S), int64, `<pad>` after the end of each
         "Stack lists of ids into one array. Raises ValueError for an empty list, TypeError if a row is not a list of integers."
         if len(rows) == 0: raise ValueError("CharTokenizer.pad: got no texts; a batch needs at least one")
-        rows = [np.asarray(r) for r in rows]
-        for n, r in enumerate(rows):
+        arrays = [np.asarray(r) for r in rows]
+        for n, r in enumerate(arrays):
             if r.ndim != 1 or r.size and r.dtype.kind not in "iu": raise TypeError(f"CharTokenizer.pad: row {n} is {_around(str(r), 0)}; each row must be a list of ids, as `encode` returns it")
-        ids = np.full((len(rows), max(map(len, rows))), self.pad_id)
-        for row, r in zip(ids, rows): row[:len(r)] = r
+        ids = np.full((len(arrays), max(map(len, arrays))), self.pad_id)
+        for row, r in zip(ids, arrays): row[:len(r)] = r
         return ids

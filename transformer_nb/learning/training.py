@@ -6,6 +6,7 @@
 __all__ = ['TrainingConfig', 'Trainer', 'make_trainer', 'plot_history']
 
 # %% ../../nbs/47_training.ipynb #23333438
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -116,7 +117,9 @@ class Trainer:
         self.optimizer = config.make_optimizer(model)
         self.loss = CrossEntropyLoss(model.tokenizer.pad_id, config.label_smoothing)
         self.schedule = make_schedule(config.schedule, config.lr, config.warmup, config.steps)
-        self.step, self.history, self._losses = 0, [], []
+        self.step = 0
+        self.history:list[dict] = []
+        self._losses:list[float] = []
 
     def train_step(self, batch:Batch)->tuple[float,float]: # loss in nats per token, norm of the gradient
         "Forward, backward, clip, update. Raises TypeError or ValueError for a batch that does not fit, FloatingPointError for a loss that is not finite, and then changes no parameter."
@@ -136,16 +139,16 @@ class Trainer:
         return loss, norm
 
     def evaluate(self,
-        n:int=None, # how many held-out strings; by default `eval_size`
+        n:int|None=None, # how many held-out strings; by default `eval_size`
     )->float: # 0 to 1
         "Exact match on held-out strings, decoded freely; the same strings each time."
         rng = make_rng(spawn_seeds(self.config.seed, 3)[2])
         return exact_match(self.model, self.task.sample(rng, self.config.eval_size if n is None else n, held_out=True))
 
     def fit(self,
-        until:int=None, # stop after this step; by default at the end
+        until:int|None=None, # stop after this step; by default at the end
         progress:bool=True, # show a bar
-        save_to=None, # file for the training state: written at each evaluation, at the end and on Ctrl-C
+        save_to:str|os.PathLike|None=None, # file for the training state: written at each evaluation, at the end and on Ctrl-C
         callbacks:Sequence[Callable]=(), # each called as f(trainer) after every evaluation
     )->list[dict]: # the history: one row per evaluation
         "Train, evaluating now and then. The first Ctrl-C finishes the step, saves and returns; raises FloatingPointError if the loss is no longer finite."
@@ -166,14 +169,14 @@ class Trainer:
         if save_to: self.save(save_to)
         return self.history
 
-    def record(self, norm:float):
+    def record(self, norm:float)->None:
         "Evaluate and append a row to the history: the mean loss since the last row, and the rest as it is now."
         self.history.append(dict(step=self.step, loss=float(np.mean(self._losses)), exact_match=self.evaluate(), lr=self.optimizer.lr, grad_norm=norm))
         self._losses = []
 
     def save(self,
-        path, # file to write, usually `training.safetensors`
-    ):
+        path:str|os.PathLike, # file to write, usually `training.safetensors`
+    )->None:
         "Write parameters, optimiser, step, random state and history: all that `load` needs to go on bit for bit."
         tensors = {f"parameters.{n}": a for n, a in self.model.get_parameters().items()} | {f"optimizer.{n}": a for n, a in self.optimizer.state_dict().items()}
         write_tensors(path, tensors, {"kind": "training", "task": {"name": self.task.name, "min_len": self.task.min_len, "max_len": self.task.max_len},
@@ -182,8 +185,8 @@ class Trainer:
 
     @classmethod
     def load(cls,
-        path, # file that `save` wrote
-        task:Task=None, # needed only if the task is not one of the package's
+        path:str|os.PathLike, # file that `save` wrote
+        task:Task|None=None, # needed only if the task is not one of the package's
     )->"Trainer": # as it was
         "Go on where a run was saved. Raises FileNotFoundError, or ValueError for a file that is not a whole training state of ours."
         if task is not None and not isinstance(task, Task): raise TypeError(f"Trainer.load: task is a {type(task).__name__}; a Task is needed")
@@ -217,14 +220,14 @@ def make_trainer(
     **changes, # fields of `TransformerConfig` or `TrainingConfig` that differ from the default recipe
 )->Trainer: # ready to `fit`
     "The default recipe for a task: model, tokenizer, optimiser and schedule. Raises ValueError or TypeError for what cannot be."
-    task = get_task(task, min_len=min_len, max_len=max_len)
-    tokenizer = task.tokenizer()
+    made = get_task(task, min_len=min_len, max_len=max_len)
+    tokenizer = made.tokenizer()
     of_model, of_training = ({f.name for f in fields(c)} - {"vocab_size", "seed"} for c in (TransformerConfig, TrainingConfig))
     unknown = changes.keys() - of_model - of_training
     if unknown: raise TypeError(f"make_trainer: unknown settings {sorted(unknown)}; known are {sorted(of_model | of_training)}")
     training = TrainingConfig(seed=seed, **{n: v for n, v in changes.items() if n in of_training})
     config = TransformerConfig(len(tokenizer), **{n: v for n, v in changes.items() if n in of_model})
-    return Trainer(Transformer(config, tokenizer, spawn_seeds(seed, 2)[0]), task, training)
+    return Trainer(Transformer(config, tokenizer, spawn_seeds(seed, 2)[0]), made, training)
 
 # %% ../../nbs/47_training.ipynb #d470c173
 def plot_history(

@@ -89,7 +89,7 @@ class Decoder(BaseLayer):
         memory, # (B, S, D)
         mask=None, # of self-attention
         memory_mask=None, # of cross-attention
-        caches:Sequence=None, # from `make_caches`, in decoding
+        caches:Sequence|None=None, # from `make_caches`, in decoding
     ):
         "(B, T, D). Raises TypeError or ValueError for inputs, masks or caches that do not fit."
         if caches is None: caches = [(None, None)] * len(self.blocks)

@@ -16,7 +16,7 @@ class Projection(BaseLayer):
     def __init__(self,
         d_model:int, # D
         vocab_size:int, # V
-        tied:Parameter=None, # an embedding table (V, D) to share; None: a matrix of its own
+        tied:Parameter|None=None, # an embedding table (V, D) to share; None: a matrix of its own
         bias:bool=True, # add b?
         seed=None, # see `seed_sequence`; not used if tied
         dtype=np.float32, # float type of the parameters; if tied, that of the table
@@ -27,7 +27,7 @@ class Projection(BaseLayer):
             if tied.shape != (vocab_size, d_model): raise ValueError(f"Projection: the tied table has shape {tied.shape}; (V, D)=({vocab_size}, {d_model}) is needed")
             dtype = tied.dtype
         self.tied = tied is not None
-        if self.tied: self.E = tied                                                                         # (V, D)
+        if tied is not None: self.E = tied                                                                         # (V, D)
         else: self.W = Parameter(xavier_uniform(make_rng(seed), (d_model, vocab_size), dtype))              # (D, V)
         self.b = Parameter(np.zeros(vocab_size, dtype)) if bias else None                                   # (V,)
 

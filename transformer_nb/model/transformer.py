@@ -7,6 +7,7 @@ __all__ = ['PRESETS', 'TransformerConfig', 'preset_config', 'Transformer']
 
 # %% ../../nbs/33_transformer.ipynb #944cf4b1
 from dataclasses import dataclass, fields
+from typing import Any
 import numpy as np
 from ..attention.masks import Masks, make_masks
 from ..foundations.base import BaseLayer, check_positive, eval_mode, spawn_seeds
@@ -61,7 +62,7 @@ class TransformerConfig:
             except ValueError as e: raise ValueError(f"{where}: {name}={getattr(self, name)!r} ({e})") from e
 
 # %% ../../nbs/33_transformer.ipynb #b03eda1c
-PRESETS = {  # sizes by name; d_model, nhead, layers of each kind, dim_feedforward
+PRESETS:dict[str,dict[str,Any]] = {  # sizes by name; d_model, nhead, layers of each kind, dim_feedforward
     "tiny": dict(d_model=32, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=64),
     "small": dict(d_model=64, nhead=4, num_encoder_layers=2, num_decoder_layers=2, dim_feedforward=256),
     "base": dict(d_model=128, nhead=4, num_encoder_layers=3, num_decoder_layers=3, dim_feedforward=512),
@@ -91,7 +92,7 @@ class Transformer(BaseLayer):
         if tokenizer is not None and (len(tokenizer), tokenizer.pad_id) != (c.vocab_size, c.pad_id):
             raise ValueError(f"Transformer: the tokenizer has {len(tokenizer)} tokens and pad_id={tokenizer.pad_id}, the configuration vocab_size={c.vocab_size} and pad_id={c.pad_id}")
         s = spawn_seeds(seed, 9)
-        block = dict(nhead=c.nhead, dim_feedforward=c.dim_feedforward, dropout=c.dropout, attention_dropout=c.attention_dropout, activation_dropout=c.activation_dropout,
+        block:dict[str,Any] = dict(nhead=c.nhead, dim_feedforward=c.dim_feedforward, dropout=c.dropout, attention_dropout=c.attention_dropout, activation_dropout=c.activation_dropout,
             activation=c.activation, layer_norm_eps=c.layer_norm_eps, norm_first=c.norm_first, bias=c.bias, dtype=c.dtype)
         embedding = lambda seed: InputEmbedding(c.vocab_size, c.d_model, c.pad_id, seed=seed, dtype=c.dtype)
         positions = lambda seed: PositionalEncoding(c.d_model, c.learned_positions, c.max_len, seed=seed, dtype=c.dtype)

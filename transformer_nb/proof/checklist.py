@@ -8,7 +8,7 @@ __all__ = ['CHECKS', 'run_checks']
 # %% ../../nbs/72_checklist.ipynb #1e023543
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 import numpy as np
 from ..attention.masks import causal_mask, make_masks, padding_mask
@@ -39,7 +39,7 @@ from ..model.transformer import Transformer, TransformerConfig
 from .parity import from_torch, torch_names
 
 # %% ../../nbs/72_checklist.ipynb #a1bfd7dd
-CHECKS = {}  # name → function without arguments; raises AssertionError if what it says does not hold
+CHECKS:dict[str,Callable[[],None]] = {}  # name → function without arguments; raises AssertionError if what it says does not hold
 
 # %% ../../nbs/72_checklist.ipynb #f60dad34
 def _check(name):
@@ -58,7 +58,7 @@ def _outcome(check):
 
 # %% ../../nbs/72_checklist.ipynb #ab8d8868
 def run_checks(
-    names:Iterable=None, # which; by default all
+    names:Iterable|None=None, # which; by default all
 )->dict: # name → None, or the message of the failure
     "Run checks and say what each of them found; a crash counts as a failure. Raises ValueError for an unknown name, TypeError for a single str."
     if isinstance(names, str): raise TypeError(f"run_checks: got the str {names!r}; a list of names is needed")

@@ -80,7 +80,7 @@ def _instead(wrong, target, method=None):
     return patch.object(target, method, replacement) if method else _swap(target, replacement)
 
 # %% ../../nbs/73_faults.ipynb #67d77fd3
-FAULTS = {}  # name → Fault
+FAULTS:dict[str,"Fault"] = {}  # name → Fault
 
 def _fault(name, met, *target):
     "A decorator that enters a fault into `FAULTS`: of `wrong(real, …)` instead of the target, or, without a target, of a function that lists context managers."

@@ -8,7 +8,7 @@ __all__ = ['BOUNDS', 'Entry', 'torch_errors', 'ledger_entries', 'Row', 'verify']
 # %% ../../nbs/71_ledger.ipynb #7b1c0daf
 import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import numpy as np
 from ..attention.masks import causal_mask, padding_mask
 from ..attention.multi_head import MultiHeadAttention
@@ -106,7 +106,7 @@ def _stacks()->Iterator[tuple]:
             return call_torch(part(_module(norm_first)), P, ours, theirs, x, src_key_padding_mask=~mask[:,0,0])
         def decode(P, x, m, mask, memory_mask, part, ours="decoder.", theirs="decoder.", norm_first=norm_first):
             return call_torch(part(_module(norm_first)), P, ours, theirs, x, m, tgt_mask=~mask[0,0], memory_key_padding_mask=~memory_mask[:,0,0])
-        switches = dict(norm_first=norm_first, seed=0)
+        switches:dict[str,Any] = dict(norm_first=norm_first, seed=0)
         yield f"EncoderBlock, {norm}", EncoderBlock(D, H, F, **switches), (memory, source), lambda *a, f=encode: f(*a, lambda t: t.encoder.layers[0], "encoder.blocks.0.", "encoder.layers.0.")
         yield f"Encoder, {norm}", Encoder(2, D, H, F, **switches), (memory, source), lambda *a, f=encode: f(*a, lambda t: t.encoder)
         yield f"DecoderBlock, {norm}", DecoderBlock(D, H, F, **switches), (x, memory, causal, source), lambda *a, f=decode: f(*a, lambda t: t.decoder.layers[0], "decoder.blocks.0.", "decoder.layers.0.")
@@ -155,7 +155,7 @@ class Row(NamedTuple):
     name:str                     # of the component
     n_parameters:int             # numbers that were nudged, besides the inputs
     central_differences:float    # largest relative error over all inputs and parameters
-    pytorch:float                # the same against PyTorch, the output included; None without PyTorch
+    pytorch:float|None                # the same against PyTorch, the output included; None without PyTorch
 
     @property
     def passed(self)->bool: return all(error is None or error <= bound for error, bound in zip(self[2:], BOUNDS.values()))

@@ -35,7 +35,7 @@ def torch_names(
 )->dict: # names of `torch.nn.Transformer` → arrays or tensors in its shapes
     "Encoder and decoder under PyTorch's names, matrices transposed, the three input maps of attention stacked."
     in_stacks = [n for n in parameters if n.startswith(("encoder.", "decoder."))]
-    prefixes = dict.fromkeys(re.match(r"\w+\.(blocks\.\d+\.)?", n)[0] for n in in_stacks)
+    prefixes = dict.fromkeys(re.sub(r"(\w+\.(?:blocks\.\d+\.)?).*", r"\1", n) for n in in_stacks)
     transposed = lambda a: a.T if a.ndim == 2 else a
     return {prefix.replace("blocks", "layers") + theirs: concatenate([transposed(parameters[prefix + o]) for o in ours])
         for prefix in prefixes for theirs, ours in _STACKED.items() if prefix + ours[0] in parameters}
@@ -53,7 +53,7 @@ def from_torch(
     state_dict:Mapping, # of a `torch.nn.Transformer`: its names → tensors or arrays
 )->dict[str,np.ndarray]: # our dotted names → arrays
     "The reverse of `to_torch`; merge the result into `get_parameters()` and hand that to `set_parameters`. Raises ValueError for a name that `nn.Transformer` does not have, or a stack that has not three equal parts."
-    parameters = {}
+    parameters:dict[str,np.ndarray] = {}
     for name, value in state_dict.items():
         match = re.fullmatch(r"(encoder\.|decoder\.)(layers\.\d+\.)?(.+)", name)
         if not match or match[3] not in _STACKED: raise ValueError(f"from_torch: {name!r} is not a parameter of torch.nn.Transformer")
