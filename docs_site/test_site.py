@@ -39,6 +39,18 @@ def page(browser: Browser) -> Iterator[Page]:
     assert not faults
 
 
+def test_the_viewer_of_the_trained_model(page: Page) -> None:
+    "Pointing at a letter that is written lights its mirror image in the source, or the letter beside it."
+    page.goto(page.url.rsplit("/", 1)[0] + "/viewer/reverse.html")
+    queries, keys = page.locator("#queries button"), page.locator("#keys button")
+    misses = []
+    for t in range(n := len("transformer")):
+        queries.nth(t).hover()
+        opacities = keys.evaluate_all("all => all.map(b => Number(getComputedStyle(b, '::before').opacity))")
+        misses.append(abs(max(range(len(opacities)), key=opacities.__getitem__) - (n - 1 - t)))
+    assert max(misses) <= 1 and misses.count(0) > n / 2
+
+
 def test_links_and_anchors() -> None:
     assert not dead_links(SITE, SOURCES)
 
