@@ -86,7 +86,7 @@ def test_metadata(wheel):
     about = metadata(wheel)
     assert (about["Name"], about["Version"], about["License-Expression"]) == ("transformer_nb", VERSION, "Apache-2.0")
     assert about["Requires-Python"] == f">={SETTINGS['min_python']}"
-    assert {"dev", "docs", "jax", "torch"} <= set(about.get_all("Provides-Extra"))
+    assert {"dev", "docs", "torch"} <= set(about.get_all("Provides-Extra"))
     needed = [r for r in about.get_all("Requires-Dist") if "extra ==" not in r]
     assert needed == SETTINGS["requirements"].split()
     assert not re.search(r"\]\((?!https://|#)", about.get_payload()), "PyPI cannot follow a relative link of the README"
@@ -137,7 +137,7 @@ print(transformer_nb.__version__, transformer_nb.__file__)
 
 
 @slow
-@pytest.mark.parametrize("extra", ["dev", "docs", "jax", "torch"])
+@pytest.mark.parametrize("extra", ["dev", "docs", "torch"])
 def test_extra_stands_in_the_metadata(wheel, extra):
     inside = [r.split(";")[0].strip() for r in metadata(wheel).get_all("Requires-Dist") if f'extra == "{extra}"' in r]
     assert inside == SETTINGS[f"{extra}_requirements"].split()
