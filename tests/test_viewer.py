@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
 from transformer_nb.attention.viewer import AttentionViewer, attention_viewer
 from transformer_nb.learning import make_trainer
 
+STORED = Path(__file__).parents[1] / "nbs/viewer/reverse.html"  # stands on the site
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WORD = "apple"
 
@@ -83,6 +85,14 @@ def visible_lines(page):
 
 def focused(page):
     return page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.value ?? document.activeElement.tagName")
+
+
+def test_the_stored_page_is_what_the_viewer_writes():
+    "Its weights come from a training; all the rest is today's."
+    stored = STORED.read_text(encoding="utf-8")
+    places = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', stored, re.S)[1])["places"]
+    maps = {kind: (place["weights"], place["queries"], place["keys"]) for kind, place in places.items()}
+    assert AttentionViewer(maps, title=re.search(r"<title>(.*?)</title>", stored)[1]).html() == stored
 
 
 def test_pointing_shows_the_mirrored_letter(model, open_page):
