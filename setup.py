@@ -23,7 +23,7 @@ setup(
     package_dir={"": "."},  # an editable install then finds docs_site from anywhere
     packages=find_packages(include=[c["lib_path"], f"{c['lib_path']}.*"]),
     install_requires=c["requirements"].split(),
-    extras_require={extra: c[f"{extra}_requirements"].split() for extra in ("dev", "docs", "torch")},
+    extras_require={extra: c[f"{extra}_requirements"].split() for extra in ("dev", "docs", "torch", "jax")},
     entry_points={
         "console_scripts": c["console_scripts"].split(),
         "nbdev": [f"{c['lib_name']}={c['lib_path']}._modidx:d"],  # lets other books link to our symbols

@@ -24,10 +24,10 @@ def padding_mask(
     if isinstance(pad_id, bool) or not isinstance(pad_id, (int, np.integer)): raise TypeError(f"padding_mask: pad_id={pad_id!r}; an integer is needed")
     return (ids != pad_id)[:,None,None,:]
 
-# %% ../../nbs/20_masks.ipynb #3cfa449e
+# %% ../../nbs/20_masks.ipynb #e2914905
 @functools.lru_cache(maxsize=256)
 def _causal_mask(T):
-    mask = np.tri(T, dtype=bool)[None,None]
+    mask = np.triu(np.ones((T, T), bool)).T[None,None]  # key first in memory, like the scores of chapter 21
     mask.flags.writeable = False  # shared by everybody who asks
     return mask
 
@@ -39,14 +39,14 @@ def causal_mask(
     check_positive("causal_mask", T=T)
     return _causal_mask(int(T))
 
-# %% ../../nbs/20_masks.ipynb #42c672fe
+# %% ../../nbs/20_masks.ipynb #25553401
 class Masks(NamedTuple):
     "The three masks of an encoder–decoder; None hides nothing."
     source:np.ndarray|None  # encoder self-attention, (B, 1, 1, S) or None
     target:np.ndarray  # decoder self-attention, (1, 1, T, T) or (B, 1, T, T)
     memory:np.ndarray|None  # cross-attention, (B, 1, 1, S) or None
 
-# %% ../../nbs/20_masks.ipynb #ab0c9493
+# %% ../../nbs/20_masks.ipynb #804c2536
 def make_masks(
     source:np.ndarray, # source ids, (B, S)
     target:np.ndarray, # target ids that the decoder reads, (B, T)

@@ -44,7 +44,7 @@ class KeyValueCache:
         "Keep only these sequences of the batch."
         self.k, self.v = self.k[rows], self.v[rows]
 
-# %% ../../nbs/22_multi_head.ipynb #5cd35730
+# %% ../../nbs/22_multi_head.ipynb #bd33a5c9
 class MultiHeadAttention(BaseLayer):
     "H attentions in parallel over slices of the features, self or cross (Vaswani et al. 2017, section 3.2.2)."
     Wq:Parameter; Wk:Parameter; Wv:Parameter; Wo:Parameter  # (D, D)
@@ -114,4 +114,6 @@ class MultiHeadAttention(BaseLayer):
         dx = self._map_bwd("q", merge_heads(dq), x)                          # (B, T, D)
         dsource = self._map_bwd("k", merge_heads(dk), source)                # (B, S, D)
         dsource += self._map_bwd("v", merge_heads(dv), source)
-        return (dx, dsource) if cross else dx + dsource                      # self-attention: x was used three times
+        if cross: return dx, dsource
+        dx += dsource                                                        # self-attention: x was used three times
+        return dx

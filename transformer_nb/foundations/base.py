@@ -6,7 +6,7 @@
 __all__ = ['Parameter', 'seed_sequence', 'spawn_seeds', 'make_rng', 'LayerTree', 'ParameterAccess', 'BaseLayer', 'eval_mode',
            'flatten_parameters', 'get_random_state', 'set_random_state', 'as_input', 'check_positive']
 
-# %% ../../nbs/01_base.ipynb #2ef368d6
+# %% ../../nbs/01_base.ipynb #602658a6
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -32,7 +32,7 @@ class Parameter:
     def dtype(self)->np.dtype: return self.data.dtype
     def __repr__(self)->str: return f"Parameter(shape={self.shape}, dtype={self.dtype})"
 
-# %% ../../nbs/01_base.ipynb #5f12ed4c
+# %% ../../nbs/01_base.ipynb #c68a7c8b
 def seed_sequence(
     seed=None, # int ≥ 0, `SeedSequence`, `Generator`, or None for fresh entropy
 )->np.random.SeedSequence: # a sequence nobody else holds
@@ -114,7 +114,7 @@ def _check_values(where, expected, values):
     if bad: raise ValueError(f"{where}: nothing was changed, because " + "; ".join(bad))
     return new
 
-# %% ../../nbs/01_base.ipynb #4ea449a1
+# %% ../../nbs/01_base.ipynb #4b7ccb32
 class ParameterAccess(LayerTree):
     "Reading and writing all parameters of a layer at once."
     def get_parameters(self)->dict[str,np.ndarray]:
@@ -144,11 +144,12 @@ class ParameterAccess(LayerTree):
         for p in self.named_parameters().values(): p.data, p.grad = p.data.astype(dtype), p.grad.astype(dtype)
         return self
 
-# %% ../../nbs/01_base.ipynb #1056ae29
+# %% ../../nbs/01_base.ipynb #ae7078cf
 class BaseLayer(ParameterAccess, ABC):
     "What every layer, block, stack and model can do; a subclass writes `forward` and `backward`."
     training:bool = True  # in train mode forward remembers what backward needs
-    _saved:tuple|None = None
+    _saved:tuple|None = None  # what forward left for backward
+    _spent:tuple|None = None  # what backward has used; kept so that its memory is not given back between steps
 
     @abstractmethod
     def forward(self, *inputs): "Outputs from inputs."
@@ -161,7 +162,7 @@ class BaseLayer(ParameterAccess, ABC):
     )->Self:
         "Train mode for this layer and all below; returns the layer. What was saved for a backward is forgotten. Raises TypeError unless `mode` is a bool."
         if not isinstance(mode, bool): raise TypeError(f"{type(self).__name__}.train: mode={mode!r}; True or False is needed")
-        for _, layer in self.named_layers(): layer.training, layer._saved = mode, None
+        for _, layer in self.named_layers(): layer.training, layer._saved, layer._spent = mode, None, None
         return self
     def eval(self)->Self:
         "Eval mode: no dropout, and nothing is kept for backward."
@@ -169,13 +170,13 @@ class BaseLayer(ParameterAccess, ABC):
 
     def save_for_backward(self, *values)->None:
         "Keep what `backward` will need; in eval mode keep nothing."
-        self._saved = values if self.training else None
+        self._saved, self._spent = values if self.training else None, None
     def pop_saved(self)->tuple:
         "What `forward` saved, once. Raises RuntimeError if there is nothing."
         if self._saved is None: raise RuntimeError(f"{type(self).__name__}.backward: nothing is saved. "
             "Call forward in train mode first, and backward once after each forward")
-        values, self._saved = self._saved, None
-        return values
+        self._saved, self._spent = None, self._saved
+        return self._spent
 
 # %% ../../nbs/01_base.ipynb #d090bb3e
 @contextmanager

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['relu', 'relu_bwd', 'erf', 'gelu', 'gelu_bwd', 'ReLU', 'GELU', 'make_activation']
 
-# %% ../../nbs/11_activations.ipynb #16aadba7
+# %% ../../nbs/11_activations.ipynb #57ac4aff
 import functools
 import math
 from collections.abc import Callable
 import numpy as np
 from ..foundations.base import BaseLayer
 
-# %% ../../nbs/11_activations.ipynb #9da9d5e5
+# %% ../../nbs/11_activations.ipynb #ecbd2612
 def relu(
     x:np.ndarray, # any shape
     out:np.ndarray|None=None, # where to write, may be x itself; by default a new array
@@ -20,7 +20,7 @@ def relu(
     "max(0, x), entry by entry."
     return np.maximum(x, 0, out=out)
 
-# %% ../../nbs/11_activations.ipynb #c1fa5529
+# %% ../../nbs/11_activations.ipynb #613b00a0
 def relu_bwd(
     dy:np.ndarray, # ∂L/∂y
     y:np.ndarray, # what `relu` returned; positive exactly where x was
@@ -89,18 +89,23 @@ def _as_floats(x, where):
     if x.dtype.kind not in "fiu": raise TypeError(f"{where}: the input has dtype {x.dtype}; numbers are needed")
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
-# %% ../../nbs/11_activations.ipynb #b44e4038
+# %% ../../nbs/11_activations.ipynb #d50b27c3
 class ReLU(BaseLayer):
     "max(0, x) as a layer. Raises TypeError for what is not numbers."
+    def __init__(self,
+        inplace:bool=False, # overwrite x in forward, and dy in backward
+    ):
+        self.inplace = inplace
     def forward(self, x):
         "max(0, x), any shape."
-        y = relu(_as_floats(x, "ReLU"))
+        x = _as_floats(x, "ReLU")
+        y = relu(x, out=x if self.inplace else None)
         self.save_for_backward(y)
         return y
     def backward(self, dy):
         "∂L/∂x, the shape of x."
         y, = self.pop_saved()
-        return relu_bwd(dy, y)
+        return relu_bwd(dy, y, out=dy if self.inplace else None)
 
 # %% ../../nbs/11_activations.ipynb #bd1b468c
 class GELU(BaseLayer):
@@ -120,11 +125,12 @@ class GELU(BaseLayer):
         x, = self.pop_saved()
         return gelu_bwd(dy, x, self.approximate)
 
-# %% ../../nbs/11_activations.ipynb #d62b2cec
+# %% ../../nbs/11_activations.ipynb #a8742388
 def make_activation(
     name:str, # "relu", "gelu" or "gelu_tanh"
+    inplace:bool=False, # may the layer overwrite its input and the gradient it is given? Only ReLU does
 )->BaseLayer: # a new layer
     "The activation of that name. Raises ValueError for any other."
-    made:dict[str,Callable[[],BaseLayer]] = {"relu": ReLU, "gelu": GELU, "gelu_tanh": lambda: GELU("tanh")}
+    made:dict[str,Callable[[],BaseLayer]] = {"relu": lambda: ReLU(inplace), "gelu": GELU, "gelu_tanh": lambda: GELU("tanh")}
     if name not in made: raise ValueError(f"make_activation: got {name!r}; allowed are {', '.join(made)}")
     return made[name]()

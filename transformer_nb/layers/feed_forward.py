@@ -12,7 +12,7 @@ from .activations import make_activation
 from .dropout import Dropout
 from .linear import Linear
 
-# %% ../../nbs/18_feed_forward.ipynb #92e9bae8
+# %% ../../nbs/18_feed_forward.ipynb #496e61f4
 class FeedForward(BaseLayer):
     "act(xW₁ + b₁)W₂ + b₂ at every position (Vaswani et al. 2017, equation 2)."
     def __init__(self,
@@ -27,7 +27,7 @@ class FeedForward(BaseLayer):
         check_positive("FeedForward", d_model=d_model, dim_feedforward=dim_feedforward)
         s1, s2, s3 = spawn_seeds(seed, 3)
         self.linear1 = Linear(d_model, dim_feedforward, bias, s1, dtype)
-        self.activation = make_activation(activation)
+        self.activation = make_activation(activation, inplace=True)  # what stands between the maps is nobody else's
         self.dropout = Dropout(dropout, s2)
         self.linear2 = Linear(dim_feedforward, d_model, bias, s3, dtype)
 

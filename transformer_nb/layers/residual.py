@@ -12,7 +12,7 @@ from ..foundations.base import BaseLayer, as_input
 from .dropout import Dropout
 from .layer_norm import LayerNorm
 
-# %% ../../nbs/17_residual.ipynb #931df444
+# %% ../../nbs/17_residual.ipynb #f2818643
 class ResidualConnection(BaseLayer):
     "x + dropout(sublayer(norm(x))) for pre-norm, norm(x + dropout(sublayer(x))) for post-norm, around any sublayer. Raises TypeError unless `norm_first` is a bool."
     def __init__(self,
@@ -37,7 +37,8 @@ class ResidualConnection(BaseLayer):
         x = as_input(x, self.norm.gain.shape[0], self.norm.gain.dtype, "ResidualConnection")
         y = sublayer(self.norm(x) if self.norm_first else x)
         if np.shape(y) != x.shape: raise ValueError(f"ResidualConnection: the sublayer returned shape {np.shape(y)} for x of shape {x.shape}; to be added they must be equal")
-        y = self.dropout(y) + x
+        thinned = self.dropout(y)
+        y = thinned + x if thinned is y else np.add(thinned, x, out=thinned)  # what dropout made is ours to overwrite
         return y if self.norm_first else self.norm(y)
 
     def backward(self,
@@ -48,7 +49,7 @@ class ResidualConnection(BaseLayer):
         if not self.norm_first: dy = self.norm.backward(dy)
         dx, *others = _as_tuple(sublayer_backward(self.dropout.backward(dy)))
         if self.norm_first: dx = self.norm.backward(dx)
-        dx = dx + dy                    # two paths meet: their gradients add
+        dx += dy                        # two paths meet: their gradients add
         return (dx, *others) if others else dx
 
 # %% ../../nbs/17_residual.ipynb #c4342854

@@ -60,7 +60,7 @@ class DecoderBlock(BaseLayer):
         dy, dmemory = self.residual2.backward(dy, self.cross_attention.backward)
         return self.residual1.backward(dy, self.self_attention.backward), dmemory
 
-# %% ../../nbs/31_decoder.ipynb #12bc7ae5
+# %% ../../nbs/31_decoder.ipynb #5dd98ace
 class Decoder(BaseLayer):
     "A stack of decoder blocks that all read the same memory, with a final norm if they are pre-norm."
     def __init__(self,
@@ -100,8 +100,8 @@ class Decoder(BaseLayer):
     def backward(self, dy):
         "∂L/∂x, (B, T, D), and ∂L/∂memory, (B, S, D): the sum over all blocks, because each of them read it."
         if self.norm: dy = self.norm.backward(dy)
-        dmemory = 0
+        dmemory = None
         for block in reversed(self.blocks):
             dy, d = block.backward(dy)
-            dmemory = d + dmemory
+            dmemory = d if dmemory is None else np.add(dmemory, d, out=dmemory)
         return dy, dmemory
