@@ -20,7 +20,8 @@ def chapter_line(name: str, site: str) -> str:
     cells = json.loads((root / "nbs" / name).read_text(encoding="utf-8"))["cells"]
     lines = "".join(cells[0]["source"]).splitlines()
     title, summary = lines[0].removeprefix("# "), next(line for line in lines if line.startswith("> "))
-    return f"- [{title}]({site}/{name[3:].removesuffix('.ipynb')}.html): {summary.removeprefix('> ')}"
+    page = name.removesuffix(".ipynb").lstrip("0123456789_")
+    return f"- [{title}]({site}/{page}.html): {summary.removeprefix('> ')}"
 
 
 def llms_text() -> str:

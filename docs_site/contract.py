@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from playwright.sync_api import Browser, Page, Route, sync_playwright
@@ -17,7 +17,10 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 NOT_PROSE = ("script", "style", "pre", "code")
 VOID = ("img", "br", "hr", "meta", "link", "input", "col", "wbr", "source")
 RAW_MARKUP = re.compile(r":::|\$\$|(?<!\w)@(?:fig|eq|tbl|sec)-|\{[#.][\w-]+|#\| |\]\(|```")
+DIRECTIVE = re.compile(r"^\s*#\|.*", re.MULTILINE)
 MAX_WEIGHT = 1_500_000  # bytes, with every picture of the page
+MIN_LABEL = 10  # pixels, the letters in a drawing
+MIN_CONTRAST = 4.5  # of the letters in a drawing and the ink of a picture with the ground (WCAG 2, AA)
 SIDEBAR = "#nav a, #quarto-sidebar a.sidebar-link"
 
 
@@ -29,6 +32,7 @@ class Html(HTMLParser):
     links: list[str] = field(default_factory=list)
     images: list[dict[str, str | None]] = field(default_factory=list)
     prose: str = ""
+    code: str = ""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -43,6 +47,8 @@ class Html(HTMLParser):
             self.links.append(link)
         if tag == "img":
             self.images.append(attributes)
+        if tag == "pre":
+            self.code += "\n"
         if tag not in VOID:
             self.open.append(tag in NOT_PROSE or "math" in (attributes.get("class") or "").split())
 
@@ -51,7 +57,9 @@ class Html(HTMLParser):
             self.open.pop()
 
     def handle_data(self, data: str) -> None:
-        if not any(self.open):
+        if any(self.open):
+            self.code += data
+        else:
             self.prose += data
 
 
@@ -94,9 +102,10 @@ def picture_faults(site: Path) -> list[str]:
 
 
 def raw_markup(site: Path) -> list[str]:
-    "Markdown that nobody rendered."
-    return [f"{name}: raw {found[0]!r} in {page.prose[max(0, found.start() - 30):found.end() + 30]!r}"
-            for name, page in read_site(site).items() for found in RAW_MARKUP.finditer(page.prose)]
+    "Markdown that nobody rendered, and directives of nbdev that nobody took away."
+    return [f"{name}: raw {found[0]!r} in {text[max(0, found.start() - 30):found.end() + 30]!r}"
+            for name, page in read_site(site).items()
+            for text, pattern in ((page.prose, RAW_MARKUP), (page.code, DIRECTIVE)) for found in pattern.finditer(text)]
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -164,6 +173,8 @@ PAGE_REPORT = """async () => {
     wide: document.documentElement.scrollWidth - innerWidth,
     weight,
     title: [...document.querySelectorAll("h1.title")].some(visible),
+    labels: Math.min(...[...document.querySelectorAll("main svg text")].filter(text => text.getBoundingClientRect().height)
+      .map(text => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)),
     summary: [...document.querySelectorAll(".description")].some(visible),
     sight: [...document.querySelectorAll("main img, main svg, main .katex")].some(visible),
   }
@@ -180,6 +191,8 @@ def page_faults(report: dict[str, Any], width: int) -> Iterator[str]:
         yield f"unknown elements {report['unknown']}: markup that should have been escaped"
     if report["wide"] > 0:
         yield f"{report['wide']} pixels too wide at {width}"
+    if report["labels"] < MIN_LABEL:
+        yield f"letters of {report['labels']:.1f} pixels in a drawing at {width}; {MIN_LABEL} are needed"
     if report["weight"] > MAX_WEIGHT:
         yield f"{report['weight']:,} bytes with its pictures; {MAX_WEIGHT:,} are allowed"
     if not report["title"] or not report["summary"]:
@@ -196,3 +209,60 @@ def visit(browser: Browser, site: Path, names: list[str], width: int) -> tuple[l
             reports[name] = page.evaluate(PAGE_REPORT)
             faults += [f"{name}: {fault}" for fault in page_faults(reports[name], width)]
     return faults, reports
+
+
+CONTRASTS = """async () => {
+  const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0)
+  const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)
+  const pen = document.createElement("canvas").getContext("2d", {willReadFrequently: true})
+  const pixels = () => pen.getImageData(0, 0, pen.canvas.width, pen.canvas.height).data
+  const resize = (width, height) => { pen.canvas.width = width; pen.canvas.height = height }
+  function colour(text) {  // as luminance
+    resize(1, 1)
+    pen.fillStyle = text
+    pen.fillRect(0, 0, 1, 1)
+    return luminance(pixels())
+  }
+  const isClear = text => text === "none" || /, 0\\)$/.test(text)
+  const page = colour(getComputedStyle(document.body).backgroundColor)
+  function ground(element) {  // the colour behind a picture
+    for (let at = element; at; at = at.parentElement) {
+      const text = getComputedStyle(at).backgroundColor
+      if (!isClear(text)) return text
+    }
+  }
+  async function picture(image) {  // its corner, and what differs most from that among the commoner colours
+    image.loading = "eager"
+    await image.decode()
+    resize(image.naturalWidth, image.naturalHeight)
+    pen.filter = getComputedStyle(image).filter
+    pen.fillStyle = ground(image)
+    pen.fillRect(0, 0, pen.canvas.width, pen.canvas.height)
+    pen.drawImage(image, 0, 0)
+    const data = pixels(), counts = new Uint32Array(4096)  // 16 shades of red, green and blue
+    for (let i = 0; i < data.length; i += 4) counts[(data[i] >> 4) << 8 | (data[i + 1] >> 4) << 4 | data[i + 2] >> 4]++
+    const shade = key => luminance([key >> 8, key >> 4 & 15, key & 15].map(c => c * 17)), edge = luminance(data)
+    const common = [...counts.keys()].filter(key => counts[key] > data.length / 4 / 1000)
+    return Math.max(...common.map(key => contrast(shade(key), edge)))
+  }
+  function letters(text) {  // of a drawing, with the box that they stand in
+    const box = text.previousElementSibling, fill = box && getComputedStyle(box).fill
+    return contrast(colour(getComputedStyle(text).fill), fill && !isClear(fill) ? colour(fill) : page)
+  }
+  const found = []
+  for (const image of document.querySelectorAll("main img")) found.push([image.getAttribute("src"), await picture(image)])
+  for (const text of document.querySelectorAll("main svg text")) found.push([text.textContent, letters(text)])
+  for (const line of document.querySelectorAll("main p, main pre, main figcaption")) found.push([line.localName, contrast(colour(getComputedStyle(line).color), page)])
+  return found
+}"""
+
+
+def faint(browser: Browser, site: Path, names: list[str], scheme: Literal["light", "dark"]) -> list[str]:
+    "Pictures, letters of drawings and lines of text that do not stand out from what is behind them."
+    faults: list[str] = []
+    with served(site) as home, watched(browser, home, faults, color_scheme=scheme) as page:
+        for name in names:
+            page.goto(home + name, wait_until="load")
+            faults += [f"{name}: {what} has a contrast of {contrast:.1f} in {scheme}" for what, contrast in page.evaluate(CONTRASTS) if contrast < MIN_CONTRAST]
+    return faults

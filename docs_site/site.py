@@ -157,8 +157,10 @@ def navigation(current: Page, parts: list[Part]) -> str:
 
 
 def navigation_part(current: Page, part: Part) -> str:
-    "The heading of a part and its pages."
-    return (f"<h2>{html.escape(part.title)}</h2>" if part.title else "") + f"<ul>{''.join(navigation_entries(current, part.pages))}</ul>"
+    "The pages of a part, below its title; only the open page's part is unfolded, the first one on the landing page."
+    pages = f"<ul>{''.join(navigation_entries(current, part.pages))}</ul>"
+    unfolded = " open" if current in part.pages or (not current.number and part.title.startswith("0")) else ""
+    return f"<details{unfolded}><summary>{html.escape(part.title)}</summary>{pages}</details>" if part.title else pages
 
 
 def navigation_entries(current: Page, pages: list[Page]) -> Iterator[str]:

@@ -402,7 +402,7 @@ TEXT_AND_LOSS = [
     ("padding text", lambda w: w.tokenizer.pad(["ab"]), TypeError, "row 0 is 'ab'", "list of ids"),
     ("padding floats", lambda w: w.tokenizer.pad([[3], [4.5]]), TypeError, "row 1 is '[4.5]'", "list of ids"),
     # tasks
-    ("unknown task", lambda w: get_task("sort"), ValueError, "'sort'", "identity, reverse"),
+    ("unknown task", lambda w: get_task("revrese"), ValueError, "'revrese'", "identity, reverse"),
     ("task with an unknown option", lambda w: get_task("reverse", length=3), TypeError, "'length'"),
     ("shortest string of length 0", lambda w: Reverse(0), ValueError, "min_len=0", "at least 1"),
     ("shortest longer than longest", lambda w: Reverse(5, 3), ValueError, "min_len=5", "max_len=3"),
@@ -546,7 +546,7 @@ TRAINING = [
     ("training with a seed of None", training(seed=None), TypeError, "seed=None", "int"),
     ("training with an unknown setting", training(epochs=3), TypeError, "'epochs'"),
     # the trainer
-    ("trainer for an unknown task", lambda w: make_trainer("sort"), ValueError, "'sort'", "identity, reverse"),
+    ("trainer for an unknown task", lambda w: make_trainer("revrese"), ValueError, "'revrese'", "identity, reverse"),
     ("trainer with an unknown setting", lambda w: make_trainer("reverse", d_modle=32), TypeError, "['d_modle']", "known are", "'d_model'"),
     ("trainer with heads that do not divide", lambda w: make_trainer("reverse", d_model=10), ValueError, "d_model=10", "nhead=4", "[1, 2, 5, 10]"),
     ("trainer with more letters than positions", lambda w: make_trainer("reverse", max_len=600, learned_positions=True), ValueError, "601 ids", "512 rows (max_len)"),
@@ -745,7 +745,7 @@ STATE_FILES = {  # the same for the state of a run; `Trainer.load` and `train --
     "state with a history of text": (said(history="long"), UNUSABLE, "history"),
     "state with rows of nothing": (said(history=[{}]), UNUSABLE, "history", "step, loss and exact_match"),
     "state with losses of text": (said(losses=["low"]), UNUSABLE, "losses", "numbers"),
-    "state of an unknown task": (said(task={"name": "sort", "min_len": 1, "max_len": 4}), UNUSABLE, "'sort'", "identity, reverse"),
+    "state of an unknown task": (said(task={"name": "revrese", "min_len": 1, "max_len": 4}), UNUSABLE, "'revrese'", "identity, reverse"),
     "state of no task": (said(task=None), UNUSABLE, "NoneType"),
     "state of a task that cannot be": (said(task={"name": "reverse", "min_len": 5, "max_len": 4}), UNUSABLE, "min_len=5", "max_len=4"),
     "state without settings": (said(training={}), UNUSABLE, "lacks 'betas'"),
@@ -776,8 +776,8 @@ SHELL = [
     ("--fly", "required: COMMAND"),
     # train: its arguments
     ("train", "required: task"),
-    ("train sort", "invalid choice: 'sort'", "identity", "reverse"),
-    ("train REVERSE", "invalid choice: 'REVERSE'", "identity", "reverse"),
+    ("train revrese", "unknown task 'revrese'", "identity", "reverse"),
+    ("train REVERSE", "unknown task 'REVERSE'", "identity", "reverse"),
     ("train reverse identity", "unrecognized arguments: identity"),
     ("train reverse --epochs 3", "unrecognized arguments: --epochs 3"),
     ("train reverse --steps", "argument --steps: expected one argument"),
@@ -869,7 +869,7 @@ SHELL = [
 
 # Disks that fail: what fails and how, what is tried, the exception, parts of its message. No file may be changed, lost or left behind.
 
-OPEN, FLUSH, RENAME = "transformer_nb.learning.checkpoints.open", "os.fsync", "os.replace"
+OPEN, FLUSH, RENAME = "transformer_nb.foundations.base.open", "os.fsync", "os.replace"
 
 
 def fails(where, error):
@@ -1154,7 +1154,7 @@ def test_a_program_that_dies_while_it_writes_leaves_the_old_file(moment, world, 
     path = tmp_path / "model.safetensors"
     save_model(world.model, path)
     old = path.read_bytes()
-    code = f"import os, sys; from transformer_nb.learning.checkpoints import write_atomically; {moment} = lambda *_: os._exit(9); write_atomically(sys.argv[1], b'new')"
+    code = f"import os, sys; from transformer_nb.foundations.base import write_atomically; {moment} = lambda *_: os._exit(9); write_atomically(sys.argv[1], b'new')"
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 9
     assert path.read_bytes() == old and load_model(path).config == world.config
     save_model(world.bare, path)  # what the dead program left beside the file is in nobody's way

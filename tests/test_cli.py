@@ -61,6 +61,25 @@ def test_predict_from_standard_input(trained, capsys, monkeypatch):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_predict_searches_and_samples(trained, capsys):
+    def ask(*options):
+        code = run("predict", trained, "apple", "fig", *options)
+        out, err = capsys.readouterr()
+        return (out.splitlines() if code == 0 else err)
+
+    greedy = ask()
+    assert ask("--beam", "1") == greedy and [line.rsplit("  (", 1)[0] for line in ask("--scores")] == greedy
+    best = ask("--beam", "3", "--n", "3", "--scores")
+    scores = [float(line.rsplit("(", 1)[1].rstrip(")")) for line in best]
+    assert len(best) == 6 and all(s <= 0 for s in scores) and [line.split(" -> ")[0] for line in best] == ["apple"] * 3 + ["fig"] * 3
+    drawn = ask("--temperature", "2", "--n", "4")
+    assert len(drawn) == 8 and drawn == ask("--temperature", "2", "--n", "4", "--seed", "0") != ask("--temperature", "2", "--n", "4", "--seed", "1")
+    assert ask("--top-k", "1") == greedy
+    assert "--beam is for the search, --top-p for drawing" in ask("--beam", "2", "--top-p", "0.5")
+    for options, message in ((("--beam", "0"), "beam_size"), (("--beam", "2", "--n", "3"), "num_return_sequences"), (("--temperature", "-1"), "temperature"), (("--top-p", "2"), "top_p"), (("--n", "0"), "num_return_sequences")):
+        assert message in ask(*options), options
+
+
 def test_predict_draws(trained, tmp_path):
     assert run("predict", trained, "apple", "--attention", tmp_path / "a.png") == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -109,7 +128,7 @@ def test_verify_prints_the_ledger(capsys):
 def test_verify_fails_for_a_wrong_gradient(capsys, monkeypatch):
     import transformer_nb.layers.activations as activations
 
-    monkeypatch.setattr(activations, "relu_bwd", lambda dy, y: dy)
+    monkeypatch.setattr(activations, "relu_bwd", lambda dy, y, **_: dy)
     assert run("verify", "ReLU", "GELU", "--no-torch") == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("WRONG: ReLU (numpy ")
 

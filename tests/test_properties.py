@@ -889,8 +889,9 @@ def slow_greedy(model, source, max_len):
     ids, written = model.tokenizer, [model.tokenizer.sos_id]
     mask = padding_mask(source)
     while len(written) <= max_len and written[-1] != ids.eos_id:
-        logits = model(source, np.array([written]), Masks(mask, causal_mask(len(written)), mask))
-        written.append(int(logits[0, -1].argmax()))
+        logits = model(source, np.array([written]), Masks(mask, causal_mask(len(written)), mask))[0, -1]
+        logits[[ids.pad_id, ids.sos_id]] = -np.inf  # never written
+        written.append(int(logits.argmax()))
     return written[1:] + [ids.pad_id] * (max_len + 1 - len(written))
 
 

@@ -2,9 +2,9 @@
 
 Needs playwright (from PyPI) and an installed Chromium; without them the tests that need a browser are skipped. The numbers in the page are compared in chapter 24."""
 import contextlib
+import errno
 import json
 import re
-import shutil
 import socket
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from transformer_nb.attention.viewer import AttentionViewer, attention_viewer
 from transformer_nb.learning import make_trainer
 
 STORED = Path(__file__).parents[1] / "nbs/viewer/reverse.html"  # stands on the site
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WORD = "apple"
 
 
@@ -25,40 +24,6 @@ def model():
                            d_model=32, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=64)
     trainer.fit(progress=False)
     return trainer.model.eval()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser, tmp_path):
-    "Opens viewers from files; at the end nothing may have been complained about or fetched."
-    contexts, problems = [], []
-
-    def open_page(viewer, **settings):
-        path = tmp_path / f"{len(contexts)}.html"
-        viewer.save(path)
-        contexts.append(browser.new_context(**settings))
-        contexts[-1].set_default_timeout(5000)  # milliseconds
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: request.url in (path.as_uri(), "data:,") or problems.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not problems, problems
 
 
 def stand_in(queries, keys, n_layers=2, H=4, place="cross"):
@@ -284,3 +249,17 @@ def test_files(model, tmp_path):
     assert "://" not in text and json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["places"].keys() == {"encoder", "decoder", "cross"}
     with pytest.raises(FileNotFoundError, match="nowhere"):
         viewer.save(tmp_path / "nowhere" / "a.html")
+
+
+def test_a_failing_disk_leaves_the_old_page(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    viewer, path = AttentionViewer(stand_in(["a"], ["b"])), tmp_path / "a.html"
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left on device.*a.html"):
+        patched.setattr("os.fsync", full)
+        viewer.save(path)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    viewer.save(path)
+    assert path.read_text(encoding="utf-8") == viewer.html() and list(tmp_path.iterdir()) == [path]

@@ -67,7 +67,8 @@ function score(entry, words) {
 
 function link(entry, word) {
   const a = document.createElement("a"), title = document.createElement("b"), page = document.createElement("small"), text = document.createElement("span");
-  const at = Math.max(0, entry.text.toLowerCase().indexOf(word) - 40);
+  const near = entry.text.toLowerCase().indexOf(word) - 40;
+  const at = near > 0 ? entry.text.indexOf(" ", near) + 1 : 0;
   a.href = entry.url;
   title.textContent = entry.heading;
   page.textContent = entry.page;

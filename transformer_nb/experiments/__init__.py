@@ -5,9 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/59_experiments.ipynb #c76d7e27
+# %% ../../nbs/59_experiments.ipynb #0984d92c
 from types import ModuleType as _ModuleType
 from .identity import *
+from .search import *
+from .scores import *
+from .tuning import *
+from .attention_over_time import *
 
 # %% ../../nbs/59_experiments.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]

@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['Parameter', 'seed_sequence', 'spawn_seeds', 'make_rng', 'LayerTree', 'ParameterAccess', 'BaseLayer', 'eval_mode',
-           'flatten_parameters', 'get_random_state', 'set_random_state', 'as_input', 'check_positive']
+           'flatten_parameters', 'get_random_state', 'set_random_state', 'as_input', 'check_positive',
+           'write_atomically']
 
-# %% ../../nbs/01_base.ipynb #602658a6
+# %% ../../nbs/01_base.ipynb #096e314d
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 import numpy as np
 
 # %% ../../nbs/01_base.ipynb #cebb03f7
@@ -259,3 +262,21 @@ def check_positive(
     for name, n in sizes.items():
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)): raise TypeError(f"{where}: {name}={n!r} is a {type(n).__name__}; an integer ≥ 1 is needed")
         if n < 1: raise ValueError(f"{where}: {name}={n}; it must be at least 1")
+
+# %% ../../nbs/01_base.ipynb #bb04fdb0
+def write_atomically(
+    path:str|os.PathLike, # where the file shall be; its folder must exist
+    data:bytes, # what shall be in it
+)->None:
+    "Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file whole. Raises OSError naming the file."
+    path = Path(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError as e: raise OSError(e.errno, e.strerror or str(e), str(path)) from e
+    finally:
+        with suppress(OSError): temporary.unlink()

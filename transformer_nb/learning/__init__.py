@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/49_learning.ipynb #1b393955
+# %% ../../nbs/49_learning.ipynb #8868beec
 from types import ModuleType as _ModuleType
 from .tokenizer import *
 from .tasks import *
@@ -15,6 +15,7 @@ from .schedules import *
 from .decoding import *
 from .checkpoints import *
 from .training import *
+from .ladder import *
 
-# %% ../../nbs/49_learning.ipynb #4cca0f02
+# %% ../../nbs/49_learning.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]

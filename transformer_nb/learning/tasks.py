@@ -5,22 +5,34 @@
 # %% auto #0
 __all__ = ['Task', 'Identity', 'Reverse', 'get_task', 'Batch', 'make_batch', 'batches']
 
-# %% ../../nbs/41_tasks.ipynb #ad77d502
+# %% ../../nbs/41_tasks.ipynb #3cd5bd26
+import inspect
 import string
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from ..foundations.base import check_positive, make_rng, seed_sequence
 from .tokenizer import CharTokenizer
 
-# %% ../../nbs/41_tasks.ipynb #60d7242c
+# %% ../../nbs/41_tasks.ipynb #9b6d4282
 class Task(ABC):
-    "A rule from text to text on random strings. A subclass gives `name` and `answer`, and may change what a source looks like."
-    name:str                            # how the command line calls it
-    alphabet = string.ascii_lowercase   # the characters of sources and answers
-    held_out_part = 10                  # one string in this many is never trained on
+    "A rule from text to text. A subclass gives `name` and `answer`; its sources are random strings unless it changes `draw`."
+    name:str                                    # how the command line and files call it; naming a subclass makes it known to `get_task`
+    alphabet:str = string.ascii_lowercase       # every character of sources and answers
+    held_out_part:int = 10                      # one example in this many is never trained on
+    recipe:ClassVar[dict[str,Any]] = {}         # settings of `make_trainer` that differ from its defaults
+    examples:tuple[str,...] = ("apple", "banana", "cherry", "transformer", "attention", "noon", "a")  # sources that show what it does
+    known:ClassVar[dict[str,type["Task"]]] = {} # every task that has a name
+
+    def __init_subclass__(cls, **settings):
+        super().__init_subclass__(**settings)
+        if "name" not in vars(cls): return
+        if not isinstance(cls.name, str) or not cls.name: raise TypeError(f"task class {cls.__name__}: name={cls.name!r}; a text is needed")
+        old = Task.known.get(cls.name)
+        if old and old.__qualname__ != cls.__qualname__: raise ValueError(f"task class {cls.__name__}: the name {cls.name!r} is taken by {old.__module__}.{old.__qualname__}")
+        Task.known[cls.name] = cls
 
     def __init__(self,
         min_len:int=1, # shortest source
@@ -29,6 +41,7 @@ class Task(ABC):
         check_positive(f"task {self.name}", min_len=min_len, max_len=max_len)
         if min_len > max_len: raise ValueError(f"task {self.name}: min_len={min_len} is larger than max_len={max_len}")
         self.min_len, self.max_len = min_len, max_len
+        self.examples = tuple(s for s in self.examples if min_len <= len(s) <= max_len)
 
     @abstractmethod
     def answer(self, source:str)->str: "The right target for a source."
@@ -38,9 +51,13 @@ class Task(ABC):
         n = rng.integers(self.min_len, self.max_len + 1)
         return "".join(self.alphabet[i] for i in rng.integers(0, len(self.alphabet), n))
 
+    def key(self, source:str)->str:
+        "What identifies an example. Sources with the same key are always on the same side of the split; by default each source stands for itself."
+        return source
+
     def is_held_out(self, source:str)->bool:
-        "Whether a string belongs to the test set: decided by the string alone, so that no draw can ever leak."
-        return zlib.crc32(source.encode()) % self.held_out_part == 0
+        "Whether a source belongs to the test set: decided by its key alone, so that no draw can ever leak."
+        return zlib.crc32(self.key(source).encode()) % self.held_out_part == 0
 
     def sample(self,
         rng:np.random.Generator, # source of randomness
@@ -58,9 +75,45 @@ class Task(ABC):
             elif (misses := misses + 1) > 1000 * (n + 9): raise ValueError(f"task {self.name}: among {len(sources) + misses:,} draws only {len(sources)} were {'held out' if held_out else 'for training'}; n={n} are needed")
         return [(s, self.answer(s)) for s in sources]
 
+    def sources(self)->Iterable[str]|None:
+        "Every source there is, once each, where they can be listed; None where there are too many."
+        return None
+
+    def exam(self,
+        rng:np.random.Generator, # source of randomness
+        n:int=10_000, # how many, at most
+    )->list[tuple[str,str]]: # pairs (source, answer)
+        "Held-out pairs to test with: all there are if they can be listed and are no more than `n`, else `n` random ones."
+        held_out = [s for s in self.sources() or () if self.is_held_out(s)]
+        return [(s, self.answer(s)) for s in held_out] if 0 < len(held_out) <= n else self.sample(rng, n, held_out=True)
+
     def tokenizer(self)->CharTokenizer:
         "A tokenizer that knows the task's characters."
         return CharTokenizer(self.alphabet)
+
+    @classmethod
+    def option_names(cls)->list[str]:
+        "The names of the arguments that make a task of this kind."
+        names:dict[str,None] = {}
+        for c in cls.__mro__:
+            if "__init__" not in vars(c): continue
+            parameters = list(inspect.signature(vars(c)["__init__"]).parameters.values())[1:]
+            names |= {p.name: None for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters): break  # else the rest goes on to the class above
+        return list(names)
+
+    @property
+    def options(self)->dict[str,Any]:
+        "The arguments that made this task, so that a file can make it again. Raises TypeError if it does not keep them under their own names."
+        lost = [n for n in self.option_names() if not hasattr(self, n)]
+        if lost: raise TypeError(f"task {self.name}: {type(self).__name__}.__init__ must keep its arguments under their own names; there is no self.{lost[0]}")
+        return {n: getattr(self, n) for n in self.option_names()}
+
+    def longest(self)->int:
+        "Characters of the longest source or answer, as far as 2,000 random sources and `max_len` tell."
+        rng = make_rng(0)
+        sources = [self.draw(rng) for _ in range(2000)]
+        return max(getattr(self, "max_len", 0), *(len(text) for s in sources for text in (s, self.answer(s))))
 
 # %% ../../nbs/41_tasks.ipynb #97b9fb9d
 class Identity(Task):
@@ -74,15 +127,17 @@ class Reverse(Task):
     name = "reverse"
     def answer(self, source): return source[::-1]
 
-# %% ../../nbs/41_tasks.ipynb #927e0b62
+# %% ../../nbs/41_tasks.ipynb #41c4f170
 def get_task(
-    name:str, # "identity" or "reverse"
+    name:str, # such as "identity" or "reverse"
     **options, # arguments of the task, such as max_len
 )->Task: # a new task
-    "The task of that name. Raises ValueError for an unknown one."
-    tasks = {t.name: t for t in (Identity, Reverse)}
-    if name not in tasks: raise ValueError(f"get_task: unknown task {name!r}; known are {', '.join(tasks)}")
-    return tasks[name](**options)
+    "The task of that name. Raises ValueError for an unknown one, TypeError for an option that it does not have."
+    if name not in Task.known: raise ValueError(f"get_task: unknown task {name!r}; known are {', '.join(Task.known)}")
+    kind = Task.known[name]
+    unknown = [o for o in options if o not in kind.option_names()]
+    if unknown: raise TypeError(f"get_task: the task {name} has no option {unknown[0]!r}; it has {', '.join(kind.option_names()) or 'none'}")
+    return kind(**options)
 
 # %% ../../nbs/41_tasks.ipynb #1410dd7b
 class Batch(NamedTuple):

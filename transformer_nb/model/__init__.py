@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/39_model.ipynb #47da9550
+# %% ../../nbs/39_model.ipynb #6d27fa4d
 from types import ModuleType as _ModuleType
 from .encoder import *
 from .decoder import *
 from .projection import *
 from .transformer import *
 from .forward_pass import *
+from .cost import *
 
 # %% ../../nbs/39_model.ipynb #a54c25bf
 __all__ = [name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, _ModuleType)]

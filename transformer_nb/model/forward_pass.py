@@ -32,7 +32,7 @@ def forward_stages(
         raise ValueError(f"forward_stages: source {source.shape} and target {target.shape} must be (B, S) and (B, T), not empty, with the same B")
     with eval_mode(model): return list(_stages(model, source, target))
 
-# %% ../../nbs/34_forward_pass.ipynb #6afb376e
+# %% ../../nbs/34_forward_pass.ipynb #59d0817a
 def _stages(model, source, target):
     "The stages one after the other."
     masks = make_masks(source, target, model.config.pad_id)
@@ -40,7 +40,7 @@ def _stages(model, source, target):
     if masks.source is not None: yield Stage("source mask", "(B, 1, 1, S)", masks.source)
     x = model.source_embedding(source)
     yield Stage("source embedding × √D", "(B, S, D)", x)
-    x = model.source_dropout(model.source_positions(x))
+    x = model.source_dropout(model.source_positions(x, positions=model.source_numbers(source)))
     yield Stage("+ positions", "(B, S, D)", x)
     for i, block in enumerate(model.encoder.blocks):
         x = block(x, masks.source)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'TransformerConfig', 'preset_config', 'Transformer']
 
-# %% ../../nbs/33_transformer.ipynb #944cf4b1
+# %% ../../nbs/33_transformer.ipynb #2be2bc53
 from dataclasses import dataclass, fields
 from typing import Any
 import numpy as np
@@ -15,13 +15,13 @@ from ..layers.activations import make_activation
 from ..layers.dropout import Dropout
 from ..layers.embedding import InputEmbedding, check_ids
 from ..layers.layer_norm import LayerNorm
-from ..layers.positional_encoding import PositionalEncoding
+from ..layers.positional_encoding import PositionShift, PositionalEncoding, positions_from_end
 from ..layers.softmax import check_mask
 from .decoder import Decoder
 from .encoder import Encoder
 from .projection import Projection
 
-# %% ../../nbs/33_transformer.ipynb #1140a222
+# %% ../../nbs/33_transformer.ipynb #88d0abe7
 @dataclass(frozen=True)
 class TransformerConfig:
     "Everything that decides a model's shape; the names follow `torch.nn.Transformer`. Raises ValueError or TypeError for values that cannot be."
@@ -41,6 +41,8 @@ class TransformerConfig:
     tie_embeddings:bool = False    # one table for source, target and projection
     learned_positions:bool = False # trained rows instead of sinusoids
     max_len:int = 512              # rows of learned positions
+    positions_from_end:bool = False # number the source from its end
+    position_shifts:int = 1        # in training, a batch begins at one of this many positions; 1: always at 0
     pad_id:int = 0                 # id of `<pad>`
     dtype:str = "float32"          # float type of all parameters
 
@@ -61,7 +63,7 @@ class TransformerConfig:
             try: judge(getattr(self, name))
             except ValueError as e: raise ValueError(f"{where}: {name}={getattr(self, name)!r} ({e})") from e
 
-# %% ../../nbs/33_transformer.ipynb #b03eda1c
+# %% ../../nbs/33_transformer.ipynb #2a1bcb22
 PRESETS:dict[str,dict[str,Any]] = {  # sizes by name; d_model, nhead, layers of each kind, dim_feedforward
     "tiny": dict(d_model=32, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=64),
     "small": dict(d_model=64, nhead=4, num_encoder_layers=2, num_decoder_layers=2, dim_feedforward=256),
@@ -79,7 +81,7 @@ def preset_config(
     if name not in PRESETS: raise ValueError(f"preset_config: unknown preset {name!r}; allowed are {', '.join(PRESETS)}")
     return TransformerConfig(vocab_size, **PRESETS[name] | changes)
 
-# %% ../../nbs/33_transformer.ipynb #6c29052e
+# %% ../../nbs/33_transformer.ipynb #47c8c1bb
 class Transformer(BaseLayer):
     "The encoder–decoder of Attention Is All You Need: source ids and target ids to logits."
     def __init__(self,
@@ -91,7 +93,7 @@ class Transformer(BaseLayer):
         c, self.config, self.tokenizer = config, config, tokenizer
         if tokenizer is not None and (len(tokenizer), tokenizer.pad_id) != (c.vocab_size, c.pad_id):
             raise ValueError(f"Transformer: the tokenizer has {len(tokenizer)} tokens and pad_id={tokenizer.pad_id}, the configuration vocab_size={c.vocab_size} and pad_id={c.pad_id}")
-        s = spawn_seeds(seed, 9)
+        s = spawn_seeds(seed, 10)
         block:dict[str,Any] = dict(nhead=c.nhead, dim_feedforward=c.dim_feedforward, dropout=c.dropout, attention_dropout=c.attention_dropout, activation_dropout=c.activation_dropout,
             activation=c.activation, layer_norm_eps=c.layer_norm_eps, norm_first=c.norm_first, bias=c.bias, dtype=c.dtype)
         embedding = lambda seed: InputEmbedding(c.vocab_size, c.d_model, c.pad_id, seed=seed, dtype=c.dtype)
@@ -102,13 +104,22 @@ class Transformer(BaseLayer):
         if c.tie_embeddings: self.target_embedding.E = self.source_embedding.E
         self.decoder = Decoder(c.num_decoder_layers, c.d_model, seed=s[7], **block)
         self.projection = Projection(c.d_model, c.vocab_size, self.source_embedding.E if c.tie_embeddings else None, c.bias, s[8], c.dtype)
+        self.shift = PositionShift(c.position_shifts, s[9]) if c.position_shifts > 1 else None
 
     def encode(self,
         source, # source ids, (B, S)
         mask=None, # broadcasts to (B, H, S, S)
+        offset:int=0, # position of the first id, or of the last one with `positions_from_end`
     ):
         "The memory, (B, S, D)."
-        return self.encoder(self.source_dropout(self.source_positions(self.source_embedding(source))), mask)
+        x = self.source_positions(self.source_embedding(source), offset, self.source_numbers(source))
+        return self.encoder(self.source_dropout(x), mask)
+
+    def source_numbers(self,
+        source, # source ids, (B, S)
+    )->np.ndarray|None:
+        "The position of each source token where it is counted from the end, (B, S); None where it is counted from the start."
+        return positions_from_end(np.asarray(source), self.config.pad_id) if self.config.positions_from_end else None
 
     def decode(self,
         target, # target ids, (B, T)
@@ -116,7 +127,7 @@ class Transformer(BaseLayer):
         mask=None, # of self-attention
         memory_mask=None, # of cross-attention
         caches=None, # from `Decoder.make_caches`, in decoding
-        offset:int=0, # position of the first target id, in decoding
+        offset:int=0, # position of the first target id
     ):
         "Logits, (B, T, V)."
         x = self.target_dropout(self.target_positions(self.target_embedding(target), offset))
@@ -135,7 +146,8 @@ class Transformer(BaseLayer):
         if not isinstance(masks, Masks): raise TypeError(f"Transformer: masks is of type {type(masks).__name__}; Masks(source, target, memory) or None is needed")
         (B, S), T, H = source.shape, target.shape[1], self.config.nhead
         for mask, shape in zip(masks, ((B, H, S, S), (B, H, T, T), (B, H, T, S))): mask is None or check_mask(mask, shape)  # before dropout draws
-        return self.decode(target, self.encode(source, masks.source), masks.target, masks.memory)
+        offset = self.shift() if self.shift else 0
+        return self.decode(target, self.encode(source, masks.source, offset), masks.target, masks.memory, offset=offset)
 
     def backward(self, dlogits):
         "Adds to every parameter's gradient, from ∂L/∂logits (B, T, V); ids have no gradient, so None."
