@@ -24,7 +24,7 @@ from transformer_nb.model import cost
 from transformer_nb.model.cost import Cost, Rates, calibrate, cost_ledger, count_work, estimate_seconds, format_seconds, keep_freed_memory, ledger_table, parameter_shapes, step_seconds
 from transformer_nb.model.projection import Projection
 from transformer_nb.model.transformer import PRESETS, Transformer, TransformerConfig, preset_config
-from transformer_nb.speed.where_time_goes import TimedStep, measure_growth, measure_memory, measure_presets, read_costs, write_costs
+from transformer_nb.speed.where_time_goes import TimedStep, _Stopwatch, measure_growth, measure_memory, measure_presets, read_costs, write_costs
 
 V, D, H, F, LE, LD, B, S, T = 19, 24, 3, 40, 2, 3, 4, 9, 6  # all different
 VARIANTS = {"pre-norm": dict(), "post-norm": dict(norm_first=False), "no dropout": dict(dropout=0.0), "tied": dict(tie_embeddings=True), "no bias": dict(bias=False),
@@ -332,6 +332,20 @@ def test_stopwatch_gives_every_component_its_time_and_changes_nothing():
     for _ in range(n): plain()
     assert list(times) == watched.ledger.components and all(f >= 0 and b >= 0 for f, b in times.values())
     for a, b in zip(plain.model.get_parameters().values(), watched.model.get_parameters().values()): assert (a == b).all()
+    assert not any({"forward", "backward", "update"} & vars(x).keys() for x in (watched, watched.loss, *(layer for _, layer in watched.model.named_layers())))
+
+
+def test_stopwatch_stops_the_outer_time_while_the_inner_one_runs():
+    now = [0.0]
+    watch = _Stopwatch(lambda: now[0])
+    def inner(): now[0] += 3
+    def outer():
+        now[0] += 1
+        timed_inner()
+        now[0] += 1
+    timed_inner, timed_outer = watch.timed(inner, "inner"), watch.timed(outer, "outer")
+    timed_outer()
+    assert watch.lap() == {"outer": 2.0, "inner": 3.0} and watch.lap() == {}
 
 
 def test_measurements_are_written_and_read_back(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer_nb.attention.masks import causal_mask
-from transformer_nb.experiments.search import (Hypothesis, beam_search, generate, next_token_probabilities, normalise_score, sample_decode,
+from transformer_nb.experiments.search import (Hypothesis, _draw, beam_search, generate, next_token_probabilities, normalise_score, sample_decode,
                                                sequence_scores, top_k_filter, top_p_filter)
 from transformer_nb.foundations.base import get_random_state, make_rng, spawn_seeds
 from transformer_nb.learning.decoding import DecoderState, forbid_unwritable, greedy_decode, predict
@@ -293,6 +293,13 @@ def test_probabilities_by_hand():
     kept = logits.copy()
     for f in (lambda: top_k_filter(logits, 1), lambda: top_p_filter(logits, 1), lambda: next_token_probabilities(logits, 2, 1, 0.5)):
         assert f() is not logits and np.array_equal(logits, kept)
+
+
+def test_the_ends_of_the_line_are_drawn_right():
+    "Tokens without probability are never drawn, whatever the uniform number is; 1 − 2⁻⁵³ is the largest."
+    u = np.array([0, np.nextafter(0.3, 0), 0.3, 1 - 2**-53])
+    assert _draw(np.array([[0, 0.3, 0, 0.7, 0]] * 4), u).tolist() == [1, 1, 3, 3]
+    assert _draw(np.full((1, 10), 0.1), u[-1:]).tolist() == [9]  # ten times 0.1 adds up to less than 1
 
 
 def test_length_normalisation_by_hand():

@@ -208,6 +208,7 @@ def test_resumed_equals_uninterrupted(whole, tmp_path, done):
     with pytest.raises(KeyboardInterrupt):
         tune(study(), tmp_path, 0, report=report)
     assert len(read_study(tmp_path)[1]) == done
+    (tmp_path / ".results.csv.123.tmp").write_text("half a tab")  # killed while it wrote
     lines.clear()
     rest = []
     tune(study(), tmp_path, 0, resume=True, report=rest.append)

@@ -216,6 +216,7 @@ def test_init():
     matrices = [np.asarray(a).ravel() for a in params.values() if a.ndim == 2]
     assert len({a[:3].tobytes() for a in matrices if a.any()}) >= len(matrices) - 2  # no numbers are used twice (the rows of <pad> are 0)
     for n, a in Transformer(config, seed=0).get_parameters().items():
+        assert a.ndim == 2 or np.array_equal(params[n], a), n  # gains are 1, biases 0
         assert abs(np.std(params[n]) - np.std(a)) <= 0.05 * np.std(a), n
         assert np.abs(params[n]).max() <= max(1.02 * np.abs(a).max(), 0.11), n
 

@@ -104,10 +104,11 @@ class _TwinState:
         if saved.keys() != (here := self.state_dict()).keys(): raise ValueError(f"the twin's optimiser has {len(here)} arrays; the file has {len(saved)}")
         self.state = self.jax.tree.unflatten(self.jax.tree.structure(self.state), [self.jax.numpy.asarray(saved[n]) for n in here])
 
-# %% ../nbs/93_experiment_commands.ipynb #d6179f0d
+# %% ../nbs/93_experiment_commands.ipynb #7ba78160
 class TwinTrainer(Trainer):
     "A `Trainer` whose steps the JAX twin makes. Raises what `Trainer` raises, and ImportError without JAX."
-    def __init__(self, model, task, config=TrainingConfig()):
+    def __init__(self, model, task, config=None):
+        config = config or TrainingConfig()
         super().__init__(model, task, config)
         from transformer_nb.twin import training as twin
         self.twin, self.params, self.width = twin, None, task.longest() + 1

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['add_bench', 'add_cost']
 
-# %% ../nbs/92_speed_commands.ipynb #1e61f207
+# %% ../nbs/92_speed_commands.ipynb #76067127
 import argparse
 import sys
 import tempfile
@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from .model.cost import calibrate, cost_ledger, format_seconds, ledger_table, step_seconds
 from .model.transformer import PRESETS, preset_config
-from .speed.ablation import ablation, write_ablation
-from .speed.bench import SHAPES, bench, write_bench
+from .speed.ablation import run_ablation, write_ablation
+from .speed.bench import SHAPES, run_bench, write_bench
 from .speed.where_time_goes import measure_growth, measure_memory, measure_presets, write_costs
 
 # %% ../nbs/92_speed_commands.ipynb #e86e5f36
@@ -42,7 +42,7 @@ def _command(args):
     given = [f"--{name} {getattr(args, name)}" for name, default in _DEFAULTS.items() if getattr(args, name) != default]
     return " ".join(["transformer-nb bench", *given, *["--ablation"] * args.ablation])
 
-# %% ../nbs/92_speed_commands.ipynb #d3cee06e
+# %% ../nbs/92_speed_commands.ipynb #43572a56
 def _bench(args):
     presets, rows = (text.split(",") for text in (args.preset, args.rows))
     if args.ablation and (args.threads, args.rows) != (1, _DEFAULTS["rows"]): raise ValueError("--ablation takes neither --threads nor --rows: it times training steps with one thread")
@@ -50,8 +50,8 @@ def _bench(args):
     args.out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=args.out).close()  # fails now, not after the measurement
     try:
-        if args.ablation: write_ablation(ablation(presets, args.repeats, args.seconds, args.clock, say), args.out, _command(args))
-        else: write_bench(bench(presets, args.threads, rows, args.repeats, args.seconds, args.clock, say), args.out, _command(args))
+        if args.ablation: write_ablation(run_ablation(presets, args.repeats, args.seconds, args.clock, say), args.out, _command(args))
+        else: write_bench(run_bench(presets, args.threads, rows, args.repeats, args.seconds, args.clock, say), args.out, _command(args))
     except RuntimeError as e:  # a row of ours failed
         print(f"transformer-nb: error: {e}", file=sys.stderr)
         return 1

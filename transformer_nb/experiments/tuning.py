@@ -455,7 +455,7 @@ def _pool(workers, module):
             if value is None: del os.environ[name]
             else: os.environ[name] = value
 
-# %% ../../nbs/55_tuning.ipynb #12fefc2f
+# %% ../../nbs/55_tuning.ipynb #862cf4b2
 def plot_study(
     study:Study, # what was searched
     rows:list[dict], # the rows of its table
@@ -468,8 +468,8 @@ def plot_study(
     for rank, trial in reversed(list(enumerate(order))):
         heights = [d.where(trials[trial][n]) for n, d in space.items()] + [1 - rank / max(1, len(order) - 1)]
         best = rank < max(1, len(order) // 5)
-        left.plot(heights, color="#0072B2" if best else "0.75", lw=1.2 if best else 0.6, marker="o", ms=2.5, zorder=2 if best else 1)
-    left.set_xticks(range(len(space) + 1), [*space, "rank"])
+        left.plot(heights, color="#0072B2" if best else "0.8", lw=1.2 if best else 0.5, zorder=2 if best else 1, aa=False)  # smooth lines would make the file twice as large
+    left.set_xticks(range(len(space) + 1), [*space, "rank"], fontsize=8)
     left.set(xlim=(-0.3, len(space) + 0.5), ylim=(-0.08, 1.08), yticks=[], title=f"{len(order)} trials; the best fifth in colour")
     ends = [[(d.where(v), _as_text(v)) for v in (d.values if isinstance(d, Choice) else (d.low, d.high))] for d in space.values()]
     for x, marks in enumerate([*ends, [(1, "best"), (0, "worst")]]):
@@ -500,7 +500,7 @@ def write_outcome(
     write_atomically(Path(out)/"tuning.png", data.getvalue())
     return settings
 
-# %% ../../nbs/55_tuning.ipynb #7a7fcbdf
+# %% ../../nbs/55_tuning.ipynb #22b1d148
 def _open_study(study, out, workers, resume):
     "The rows that are there already; a new folder is made for a new study."
     if isinstance(workers, bool) or not isinstance(workers, int): raise TypeError(f"tune: workers={workers!r} is a {type(workers).__name__}; an integer ≥ 0 is needed")
@@ -510,6 +510,8 @@ def _open_study(study, out, workers, resume):
         there, rows = read_study(out)
         if there != study: raise ValueError(f"{out} holds another study: " + "; ".join(f"{n}={v!r} there, {getattr(study, n)!r} here" for n, v in asdict(there).items() if v != getattr(study, n)))
         if not resume: raise ValueError(f"{out} holds this study already, with {len(rows)} results: go on with --resume (resume=True), or choose another folder")
+        for name in ("results.csv", "recipe.json", "tuning.png"):
+            for rest in out.glob(f".{name}.*.tmp"): rest.unlink()  # of a run that was killed while it wrote
         return rows
     (out/"states").mkdir(parents=True, exist_ok=True)
     made = dict(transformer_nb=__version__, numpy=np.__version__, python=platform.python_version(), machine=platform.machine())

@@ -147,7 +147,7 @@ class ParameterAccess(LayerTree):
         for p in self.named_parameters().values(): p.data, p.grad = p.data.astype(dtype), p.grad.astype(dtype)
         return self
 
-# %% ../../nbs/01_base.ipynb #ae7078cf
+# %% ../../nbs/01_base.ipynb #40a0ff5e
 class BaseLayer(ParameterAccess, ABC):
     "What every layer, block, stack and model can do; a subclass writes `forward` and `backward`."
     training:bool = True  # in train mode forward remembers what backward needs
@@ -178,8 +178,9 @@ class BaseLayer(ParameterAccess, ABC):
         "What `forward` saved, once. Raises RuntimeError if there is nothing."
         if self._saved is None: raise RuntimeError(f"{type(self).__name__}.backward: nothing is saved. "
             "Call forward in train mode first, and backward once after each forward")
-        self._saved, self._spent = None, self._saved
-        return self._spent
+        values, self._saved = self._saved, None
+        self._spent = values
+        return values
 
 # %% ../../nbs/01_base.ipynb #d090bb3e
 @contextmanager

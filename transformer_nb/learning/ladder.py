@@ -70,14 +70,15 @@ def _parts(task, pattern, source):
     if not found: raise ValueError(f"task {task.name}: {source!r} cannot be read; a source such as {task.examples[0]!r} is needed")
     return found.groups()
 
-# %% ../../nbs/48_ladder.ipynb #784e9220
+# %% ../../nbs/48_ladder.ipynb #6d1f3b12
 class CaesarKey(Task):
     "Move every letter by the number that stands before the text."
     name = "caesar-key"
+    recipe:ClassVar[dict[str,Any]] = dict(steps=3000, lr=2e-3)
     alphabet = string.ascii_lowercase + string.digits + " "
     examples:tuple[str,...] = ("3 apple", "0 banana", "13 cherry", "25 noon", "1 hal")
     def __init__(self,
-        spread:float=1.0, # in training, key k has a share in proportion to 1/(k+1)^spread; with 0 all are equally frequent
+        spread:float=1.5, # in training, key k has a share in proportion to 1/(k+1)^spread; with 0 all are equally frequent
         **lengths, # min_len and max_len of the text, see `Task`
     ):
         super().__init__(**lengths)
@@ -105,10 +106,11 @@ def _draw_number(rng, max_digits):
     digits = rng.integers(1, max_digits + 1)
     return int(rng.integers(10**(digits - 1) if digits > 1 else 0, 10**digits))
 
-# %% ../../nbs/48_ladder.ipynb #466d78bb
+# %% ../../nbs/48_ladder.ipynb #135e4e03
 class Addition(Task):
     "Add two numbers."
     name = "addition"
+    recipe:ClassVar[dict[str,Any]] = dict(steps=5000, lr=2e-3)
     alphabet = string.digits + "+"
     examples = ("476+585", "5+7", "999+1", "120+80", "38+4")
     def __init__(self,
@@ -126,10 +128,11 @@ class AdditionReversed(Addition):
     name = "addition-reversed"
     def answer(self, source): return super().answer(source)[::-1]
 
-# %% ../../nbs/48_ladder.ipynb #4daef0dc
+# %% ../../nbs/48_ladder.ipynb #cca0d2e5
 class Multiplication(Task):
     "Multiply two numbers of two digits."
     name = "multiplication"
+    recipe:ClassVar[dict[str,Any]] = dict(steps=4000, lr=2e-3)
     alphabet = string.digits + "x"
     examples = ("47x85", "12x12", "99x99", "50x20", "38x41")
     def __init__(self): pass
