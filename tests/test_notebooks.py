@@ -53,4 +53,4 @@ def test_all_chapters_are_in_the_sidebar():
 
 
 def test_book_weight():  # so that a clone stays light
-    assert sum(p.stat().st_size for p in NOTEBOOKS) < 8_000_000
+    assert sum(p.stat().st_size for p in NOTEBOOKS) < 10_000_000
