@@ -81,7 +81,7 @@ def preset_config(
     if name not in PRESETS: raise ValueError(f"preset_config: unknown preset {name!r}; allowed are {', '.join(PRESETS)}")
     return TransformerConfig(vocab_size, **PRESETS[name] | changes)
 
-# %% ../../nbs/33_transformer.ipynb #47c8c1bb
+# %% ../../nbs/33_transformer.ipynb #f097c6c5
 class Transformer(BaseLayer):
     "The encoder–decoder of Attention Is All You Need: source ids and target ids to logits."
     def __init__(self,
@@ -112,7 +112,8 @@ class Transformer(BaseLayer):
         offset:int=0, # position of the first id, or of the last one with `positions_from_end`
     ):
         "The memory, (B, S, D)."
-        x = self.source_positions(self.source_embedding(source), offset, self.source_numbers(source))
+        numbers = self.source_numbers(source)
+        x = self.source_positions(self.source_embedding(source), offset, **({} if numbers is None else {"positions": numbers}))
         return self.encoder(self.source_dropout(x), mask)
 
     def source_numbers(self,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOUNDS', 'Entry', 'torch_errors', 'ledger_entries', 'Row', 'verify']
 
-# %% ../../nbs/71_ledger.ipynb #7b1c0daf
+# %% ../../nbs/71_ledger.ipynb #08c7b3b9
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -91,7 +91,7 @@ def _functional():
 def _activations():
     return {"relu": lambda x: _functional().relu(x), "gelu": lambda x: _functional().gelu(x), "gelu_tanh": lambda x: _functional().gelu(x, approximate="tanh")}
 
-# %% ../../nbs/71_ledger.ipynb #96ce916c
+# %% ../../nbs/71_ledger.ipynb #89b4a7f6
 def _stacks()->Iterator[tuple]:
     rng = make_rng(1)
     x, memory, source = rng.normal(size=(B, T, D)), rng.normal(size=(B, S, D)), padding_mask(_IDS)
@@ -149,7 +149,7 @@ def ledger_entries()->dict[str,Entry]: # name of a component and its variant →
 # %% ../../nbs/71_ledger.ipynb #1863fd06
 BOUNDS = {"central differences": 1e-7, "PyTorch": 1e-10}  # largest relative errors allowed
 
-# %% ../../nbs/71_ledger.ipynb #e190b3ca
+# %% ../../nbs/71_ledger.ipynb #59f549b6
 class Row(NamedTuple):
     "The judgement on one entry."
     name:str                     # of the component
