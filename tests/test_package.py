@@ -129,7 +129,11 @@ def test_program_outside_the_checkout(environment, tmp_path):
 def test_every_module_imports_and_comes_from_the_wheel(environment, tmp_path):
     code = """
 import importlib, pkgutil, transformer_nb
-for m in pkgutil.walk_packages(transformer_nb.__path__, "transformer_nb."): importlib.import_module(m.name)
+for m in pkgutil.walk_packages(transformer_nb.__path__, "transformer_nb."):
+    if not m.name.startswith("transformer_nb.twin"): importlib.import_module(m.name)
+try: import transformer_nb.twin  # needs an extra, and says so
+except ImportError as e: assert "transformer-nb[jax]" in str(e), e
+else: raise AssertionError("jax is not installed here")
 print(transformer_nb.__version__, transformer_nb.__file__)
 """
     version, file = run(environment / "python", "-c", code, cwd=tmp_path).strip().split(" ", 1)
@@ -137,7 +141,7 @@ print(transformer_nb.__version__, transformer_nb.__file__)
 
 
 @slow
-@pytest.mark.parametrize("extra", ["dev", "docs", "torch"])
+@pytest.mark.parametrize("extra", ["dev", "docs", "torch", "jax"])
 def test_extra_stands_in_the_metadata(wheel, extra):
     inside = [r.split(";")[0].strip() for r in metadata(wheel).get_all("Requires-Dist") if f'extra == "{extra}"' in r]
     assert inside == SETTINGS[f"{extra}_requirements"].split()
