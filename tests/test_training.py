@@ -114,3 +114,13 @@ def test_the_default_recipe_reaches_three_nines(task, seed):
     score = exact_match(trainer.model, held_out)
     print(f"{task} seed {seed}: {score:.2%}")
     assert score >= 0.999
+
+
+def test_the_bar_tells_beforehand_how_long_it_will_take_and_changes_nothing(capsys):
+    runs = {}
+    for progress in (False, True):
+        trainer = make_trainer("reverse", steps=3, eval_every=3, eval_size=2, d_model=8, nhead=2, dim_feedforward=8, dropout=0.1)
+        trainer.fit(progress=progress)
+        runs[progress] = trainer.model.get_parameters()
+        assert ("reverse, about " in capsys.readouterr().err) == progress
+    assert all(np.array_equal(runs[False][n], runs[True][n]) for n in runs[True])

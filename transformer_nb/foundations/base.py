@@ -147,12 +147,11 @@ class ParameterAccess(LayerTree):
         for p in self.named_parameters().values(): p.data, p.grad = p.data.astype(dtype), p.grad.astype(dtype)
         return self
 
-# %% ../../nbs/01_base.ipynb #40a0ff5e
+# %% ../../nbs/01_base.ipynb #0ba32098
 class BaseLayer(ParameterAccess, ABC):
     "What every layer, block, stack and model can do; a subclass writes `forward` and `backward`."
     training:bool = True  # in train mode forward remembers what backward needs
-    _saved:tuple|None = None  # what forward left for backward
-    _spent:tuple|None = None  # what backward has used; kept so that its memory is not given back between steps
+    _saved:tuple|None = None
 
     @abstractmethod
     def forward(self, *inputs): "Outputs from inputs."
@@ -165,7 +164,7 @@ class BaseLayer(ParameterAccess, ABC):
     )->Self:
         "Train mode for this layer and all below; returns the layer. What was saved for a backward is forgotten. Raises TypeError unless `mode` is a bool."
         if not isinstance(mode, bool): raise TypeError(f"{type(self).__name__}.train: mode={mode!r}; True or False is needed")
-        for _, layer in self.named_layers(): layer.training, layer._saved, layer._spent = mode, None, None
+        for _, layer in self.named_layers(): layer.training, layer._saved = mode, None
         return self
     def eval(self)->Self:
         "Eval mode: no dropout, and nothing is kept for backward."
@@ -173,13 +172,12 @@ class BaseLayer(ParameterAccess, ABC):
 
     def save_for_backward(self, *values)->None:
         "Keep what `backward` will need; in eval mode keep nothing."
-        self._saved, self._spent = values if self.training else None, None
+        self._saved = values if self.training else None
     def pop_saved(self)->tuple:
         "What `forward` saved, once. Raises RuntimeError if there is nothing."
         if self._saved is None: raise RuntimeError(f"{type(self).__name__}.backward: nothing is saved. "
             "Call forward in train mode first, and backward once after each forward")
         values, self._saved = self._saved, None
-        self._spent = values
         return values
 
 # %% ../../nbs/01_base.ipynb #d090bb3e

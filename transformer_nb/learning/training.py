@@ -97,16 +97,16 @@ def _expected_seconds(trainer, until):
     S, T = (round(sum(a.shape[1] for a in arrays) / len(arrays)) for arrays in (sources, targets))
     return left * estimate_seconds(trainer.model.config, c.batch_size, S, T, c.optimizer)
 
-# %% ../../nbs/47_training.ipynb #f337ab80
+# %% ../../nbs/47_training.ipynb #eb22c57a
 @contextmanager
-def _progress_bar(trainer, until, show):
-    "Yields a function to call after each step with the loss; counts sequences, so that the bar shows sequences/s and the time left."
+def _progress_bar(trainer, until, show, expect=None):
+    "Yields a function to call after each step with the loss; counts sequences, so that the bar shows sequences/s and the time left. `expect(trainer, until)` says beforehand how many seconds it will take."
     if not show:
         yield lambda loss: None
         return
     from tqdm.auto import tqdm
     B = trainer.config.batch_size
-    expected = f", about {format_seconds(_expected_seconds(trainer, until))}" if until > trainer.step and isinstance(trainer, Trainer) else ""
+    expected = f", about {format_seconds(expect(trainer, until))}" if expect and until > trainer.step else ""
     with tqdm(total=until*B, initial=trainer.step*B, unit="seq", unit_scale=True, desc=f"{trainer.task.name}{expected}") as bar:
         def update(loss):
             matched = f"{trainer.history[-1]['exact_match']:.1%}" if trainer.history else "–"
@@ -114,7 +114,7 @@ def _progress_bar(trainer, until, show):
             bar.update(B)
         yield update
 
-# %% ../../nbs/47_training.ipynb #2e389d2a
+# %% ../../nbs/47_training.ipynb #fd84f0a4
 class Trainer:
     "Trains a model on a task; holds everything that a resumed run needs. Raises TypeError or ValueError for a model and a task that do not fit."
     def __init__(self,
@@ -172,7 +172,7 @@ class Trainer:
         until = self.config.steps if until is None else min(until, self.config.steps)
         stream = batches(self.task, self.model.tokenizer, self.config.batch_size, spawn_seeds(self.config.seed, 2)[1], self.step, self.config.pool)
         keep_freed_memory()  # fetching it from the system anew in each step costs a fifth of the time and more (chapter 35)
-        with np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress) as bar:
+        with np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress, _expected_seconds) as bar:
             while self.step < until and not interrupted.is_set():
                 loss, norm = self.train_step(next(stream))
                 self._losses.append(loss)

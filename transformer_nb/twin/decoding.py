@@ -134,7 +134,7 @@ def _merge(finished, ids, totals, scores):
     _, best = jax.lax.top_k(every[2], finished[2].shape[1])                                     # (B, W)
     return jnp.take_along_axis(every[0], best[...,None], 1), *(jnp.take_along_axis(a, best, 1) for a in every[1:])
 
-# %% ../../nbs/64_twin_decoding.ipynb #0c8c9f25
+# %% ../../nbs/64_twin_decoding.ipynb #bcb55ec7
 @partial(jax.jit, static_argnames=("config", "length", "beam_size", "n_best", "tokenizer_ids"))
 def _beam(params, config, source, limits, length, beam_size, n_best, length_penalty, tokenizer_ids):
     "Ids (B, n_best, L) and log probabilities (B, n_best), best first."
@@ -152,7 +152,7 @@ def _beam(params, config, source, limits, length, beam_size, n_best, length_pena
         t, active, token, totals, ids, caches, finished = carry
         logits, caches = decoder_step(params, config, token.ravel(), t, caches, crosses, mask)
         candidates = totals[...,None] + _writable(logits, tokenizer_ids).reshape(B, W, V)       # (B, W, V)
-        totals, best = jax.lax.top_k(candidates.reshape(B, W*V), min(2, V)*W)                   # (B, 2W): at most W of them end
+        totals, best = jax.lax.top_k(candidates.reshape(B, W*V), 2*W)                   # (B, 2W): at most W of them end
         parent, token = best // V, best % V
         ends = (token == eos_id) & (totals > -jnp.inf)
         ids = jnp.take_along_axis(ids, parent[...,None], 1).at[:,:,t].set(token)
