@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SavedPage', 'AttentionViewer', 'attention_viewer']
 
-# %% ../../nbs/24_viewer.ipynb #afe9c04e
+# %% ../../nbs/24_viewer.ipynb #895e2eb8
+from abc import ABC, abstractmethod
 import json
 from base64 import b64encode
 from collections.abc import Mapping
@@ -286,18 +287,17 @@ def _check_index(name, value, size):
     if not -size <= value < size: raise ValueError(f"AttentionViewer: {name}={value}; allowed are {-size} to {size-1}")
     return int(value) % size
 
-# %% ../../nbs/24_viewer.ipynb #862e1760
-class SavedPage:
+# %% ../../nbs/24_viewer.ipynb #2aa8646f
+class SavedPage(ABC):
     "A page that asks nobody for anything. A subclass gives it a `title`, and writes `html` and `render`."
     title:str
-    def html(self)->str:
-        "The page, one self-contained text."
-        raise NotImplementedError(f"{type(self).__name__} has no html")
+    @abstractmethod
+    def html(self)->str: "The page, one self-contained text."
+    @abstractmethod
     def render(self,
         suffix:str, # ".html" or what else the subclass can draw
     )->bytes: # the content of such a file, the same bytes each time
         "What `save` writes. Raises ValueError for another kind of file."
-        raise NotImplementedError(f"{type(self).__name__} has no render")
 
     def save(self,
         path, # ends in .html or what else `render` knows; its folder must exist
