@@ -30,7 +30,7 @@ def llms_text() -> str:
     site, source = s["doc_host"] + s["doc_baseurl"], f"https://raw.githubusercontent.com/{s['user']}/{s['repo']}/{s['branch']}"
     sections = [
         f"# {s['title']}\n\n> {s['description']}.",
-        "The notebooks in `nbs/` export the Python package `transformer_nb`, which needs NumPy, matplotlib, tqdm and safetensors. "
+        "The notebooks in `nbs/` export the Python package `transformer_nb`, which needs NumPy, matplotlib, tqdm, threadpoolctl and safetensors. "
         "Shapes use the letters B batch, H heads, T queries, S keys, D features, F hidden, V vocabulary; arrays are batch first. "
         "Masks are boolean, True = may attend. Each function `f` has its gradient beside it, `f_bwd`; each layer has `forward` and `backward`.",
         f"## Start\n\n- [README]({source}/README.md): install, train, ask a model from the shell and from Python\n"

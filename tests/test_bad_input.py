@@ -805,7 +805,7 @@ SHELL = [
     ("train reverse --d-model 0", "d_model=0", "at least 1"),
     ("train reverse --d-model 10", "d_model=10", "nhead=4", "[1, 2, 5, 10]"),
     ("train reverse --d-model 800000000000000", "Unable to allocate"),
-    ("train reverse --heads 5", "nhead=5", "d_model=64"),
+    ("train reverse --heads 5", "nhead=5", "d_model=32"),
     ("train reverse --layers 0", "num_encoder_layers=0", "at least 1"),
     ("train reverse --d-ff -1", "dim_feedforward=-1", "at least 1"),
     ("train reverse --dropout 1", "p=1.0", "below 1"),

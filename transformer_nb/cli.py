@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main']
 
-# %% ../nbs/90_cli.ipynb #b9151a8a
+# %% ../nbs/90_cli.ipynb #25ae2d49
 import argparse
 import csv
 import importlib.util
@@ -19,6 +19,7 @@ from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
 import numpy as np
+from threadpoolctl import threadpool_limits
 from . import __version__
 from .attention.heatmaps import attention_grid
 from .attention.viewer import attention_viewer
@@ -84,9 +85,9 @@ _SETTINGS = {  # option: (field of a configuration, type, help)
     "--activation": ("activation", str, "relu, gelu or gelu_tanh"), "--min-len": ("min_len", int, "shortest string"), "--max-len": ("max_len", int, "longest string"),
 }
 
-# %% ../nbs/90_cli.ipynb #2abf64c9
+# %% ../nbs/90_cli.ipynb #3114642c
 def _add_train(commands):
-    p = commands.add_parser("train", help="train a model and write it to a folder", description="Train a model on one of the tasks, or on your own pairs. Each task has settings of its own; identity and reverse take well under a minute on a laptop, others a few. "
+    p = commands.add_parser("train", help="train a model and write it to a folder", description="Train a model on one of the tasks, or on your own pairs. Each task has settings of its own; reverse takes about ten seconds on a laptop, others up to a few minutes. "
         "Writes model.safetensors, training.safetensors (to resume), history.csv, loss.png and attention.png.")
     p.add_argument("task", nargs="?", help="what to learn: a name that `transformer-nb tasks` lists, such as reverse; or a text file such as words.tsv with a source, a tab and its answer on each line")
     p.add_argument("--recipe", type=Path, metavar="FILE.json", help="settings from a file; further options here come on top, and the task may be left out")
@@ -94,9 +95,10 @@ def _add_train(commands):
     p.add_argument("--resume", action="store_true", help="go on with the run that was stopped in --out")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     p.add_argument("--backend", choices=["numpy", "jax"], default="numpy", help="what computes; jax needs the extra jax, and cannot resume (default: %(default)s)")
+    p.add_argument("--threads", type=int, default=1, help="that share a matrix product; more than one pays off in wide models only (default: %(default)s)")
     p.add_argument("--test-size", type=int, default=10_000, help="held-out strings for the final figure (default: %(default)s)")
     p.add_argument("--seed", type=int, default=argparse.SUPPRESS, help="of parameters and data: the same seed gives the same files (default: 0)")
-    p.add_argument("--preset", choices=list(PRESETS), default=argparse.SUPPRESS, help="size of the model (default: small)")
+    p.add_argument("--preset", choices=list(PRESETS), default=argparse.SUPPRESS, help="size of the model (default: as the task's recipe says, else small)")
     p.add_argument("--layers", type=int, default=argparse.SUPPRESS, help="blocks in the encoder, and in the decoder")
     for flag, (_, kind, text) in _SETTINGS.items(): p.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
     p.add_argument("--post-norm", action="store_true", default=argparse.SUPPRESS, help="norm after each sublayer, as in the paper")
@@ -167,7 +169,7 @@ def _fit_with_jax(trainer, args):
     trainer.history = history
     return history
 
-# %% ../nbs/90_cli.ipynb #8c34ef30
+# %% ../nbs/90_cli.ipynb #a8a19459
 def _train(args):
     name, settings = _task_and_settings(args)
     title = settings["path"] if name == Pairs.name else name
@@ -180,7 +182,7 @@ def _train(args):
     tempfile.TemporaryFile(dir=out).close()  # fails now, not after the training
     if isinstance(trainer.task, Pairs): print(f"{title}: {len(trainer.task.pairs):,} pairs, {len(trainer.task.held_out):,} of them held out")
     print(f"{title}: {trainer.model.n_parameters:,} parameters, {trainer.config.steps} steps of {trainer.config.batch_size} strings")
-    history = _fit_with_jax(trainer, args) if args.backend == "jax" else trainer.fit(progress=not args.quiet, save_to=out/"training.safetensors")
+    history = _fit_with_jax(trainer, args) if args.backend == "jax" else trainer.fit(progress=not args.quiet, save_to=out/"training.safetensors", threads=args.threads)
     if history is None: return 130
     if trainer.step < trainer.config.steps and args.backend == "numpy":
         print(f"stopped at step {trainer.step} of {trainer.config.steps}, saved in {out}; go on with: transformer-nb train {title} --out {out} --resume")
@@ -199,22 +201,16 @@ def _write_history(history, path):
     table.writerows(history)
     write_atomically(path, text.getvalue().encode())
 
-# %% ../nbs/90_cli.ipynb #f0742bdf
-def _room(model, texts):
-    "Most tokens to write: an answer may be much longer than its source, such as a number in words."
-    room = 2 * max(map(len, texts), default=0) + 100
-    return min(room, model.config.max_len) if model.config.learned_positions else room
-
-# %% ../nbs/90_cli.ipynb #da7ce212
+# %% ../nbs/90_cli.ipynb #666325ae
 def _report(trainer, model, test_size, out):
     task, rng = trainer.task, make_rng(trainer.config.seed)
     exam = task.exam(rng, test_size)
     print(f"exact match on {'all ' * (len(exam) < test_size)}{len(exam):,} held-out strings: {exact_match(model, exam):.2%}")
-    answers = predict(model, task.examples, _room(model, task.examples))
+    answers = predict(model, task.examples)
     for s, a in zip(task.examples, answers): print(f"{s} -> {a} {'✓' if a == task.answer(s) else f'✗ ({task.answer(s)})'}")
     _draw(plot_history(trainer.history, f"{task.name}: loss and exact match"), out/"loss.png")
     source = (*task.examples, task.draw(rng))[0]
-    _draw(attention_grid(model, source, predict(model, [source], _room(model, [source]))[0]), out/"attention.png")
+    _draw(attention_grid(model, source, predict(model, [source])[0]), out/"attention.png")
     print(f"wrote model.safetensors, {'training.safetensors, ' * (trainer.step > 0)}history.csv, loss.png and attention.png to {out}")
 
 # %% ../nbs/90_cli.ipynb #a6ae844e
@@ -237,7 +233,7 @@ def _add_predict(commands):
     p.add_argument("--view", type=Path, metavar="FILE.html", help="write a page to click through, which shows where every head looks while it writes the one word given; or a .png or .svg of it")
     p.set_defaults(run=_predict)
 
-# %% ../nbs/90_cli.ipynb #c6ba98f0
+# %% ../nbs/90_cli.ipynb #f058c199
 def _generate(args, model, words):
     "For each word the answers as the options ask for, each with a score where there is one."
     given = {flag: getattr(args, flag[2:].replace("-", "_")) for flag in (*_SEARCH, *_SAMPLING) if hasattr(args, flag[2:].replace("-", "_"))}
@@ -248,12 +244,12 @@ def _generate(args, model, words):
         from transformer_nb.twin.decoding import answer
         options = {_SEARCH[flag][0]: value for flag, value in given.items()}
         if options: options = {"beam_size": 4} | options
-        return [[Hypothesis(text, np.nan)] for text in answer(model.get_parameters(), model, words, _room(model, words), **options)]
+        return [[Hypothesis(text, np.nan)] for text in answer(model.get_parameters(), model, words, **options)]
     if search and draw: raise ValueError(f"{search[0]} is for the search, {draw[0]} for drawing; choose one of them")
-    if not given and args.n == 1 and not args.scores: return [[Hypothesis(text, np.nan)] for text in predict(model, words, _room(model, words))]
+    if not given and args.n == 1 and not args.scores: return [[Hypothesis(text, np.nan)] for text in predict(model, words)]
     options = {(_SEARCH | _SAMPLING)[flag][0]: value for flag, value in given.items()} | {"num_return_sequences": args.n}
-    if draw: return generate(model, words, sample_decode, _room(model, words), **{"seed": 0} | options)
-    return generate(model, words, beam_search, _room(model, words), **{"beam_size": max(args.n, 4 if search else 1)} | options)
+    if draw: return generate(model, words, sample_decode, **{"seed": 0} | options)
+    return generate(model, words, beam_search, **{"beam_size": max(args.n, 4 if search else 1)} | options)
 
 # %% ../nbs/90_cli.ipynb #041d16c3
 def _predict(args):
@@ -323,7 +319,7 @@ def _flush():
         with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
-# %% ../nbs/90_cli.ipynb #2835d047
+# %% ../nbs/90_cli.ipynb #bb7f6217
 def main(
     argv:list[str]|None=None, # arguments after the program's name; by default those of the process
 )->int: # exit code: 0 done, 2 wrong use, 1 the training failed or a gradient is wrong, 130 stopped by Ctrl-C
@@ -336,7 +332,9 @@ def main(
     for add in (_add_tasks, _add_train, _add_predict, _add_forward, _add_verify, add_tune, add_bench, add_cost): add(commands)
     args = parser.parse_args(argv)
     try:
-        code = args.run(args)
+        threads = getattr(args, "threads", 1)
+        if threads < 1: raise ValueError(f"--threads {threads}: at least 1 is needed")
+        with threadpool_limits(threads, "blas"): code = args.run(args)
         _flush()
         return code
     except (ValueError, TypeError, OSError, MemoryError) as e: message, code = str(e), 2

@@ -294,7 +294,7 @@ def importance(
         shares[name] = max(0., float(1 - within / free / (total / (len(s) - 1)))) if free and total else 0.
     return shares
 
-# %% ../../nbs/55_tuning.ipynb #052993ba
+# %% ../../nbs/55_tuning.ipynb #4b8ff0ff
 @dataclass(frozen=True)
 class Study:
     "Everything that decides a search: the same study gives the same table. Raises TypeError or ValueError for what cannot be."
@@ -327,8 +327,8 @@ class Study:
 
     def draw(self)->list[dict]:
         "The settings of all trials: the task's own recipe with the changes of the trial."
-        recipe = {name: Choice((value,)) for name, value in Task.known[self.task].recipe.items() if name not in ("steps", "seed", "eval_every")}
-        space = recipe | self.dimensions()
+        space = self.dimensions()
+        space |= {name: Choice((value,)) for name, value in Task.known[self.task].recipe.items() if name not in ("steps", "seed", "eval_every", *space)}
         return grid_trials(space, self.trials) if self.method == "grid" else random_trials(space, self.trials, self.seed)
 
     def plan(self)->list[tuple[int,int]]:

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['forbid_unwritable', 'DecoderState', 'greedy_decode', 'predict', 'exact_match']
 
-# %% ../../nbs/45_decoding.ipynb #31c122f3
+# %% ../../nbs/45_decoding.ipynb #d21b1978
 from collections.abc import Sequence
 import numpy as np
 from ..attention.masks import padding_mask
 from ..foundations.base import check_positive, eval_mode
 from ..layers.embedding import check_ids
 from .tokenizer import CharTokenizer
+from ..model.cost import keep_freed_memory
 from ..model.transformer import Transformer
 
 # %% ../../nbs/45_decoding.ipynb #28d93d74
@@ -24,7 +25,7 @@ def forbid_unwritable(
     allowed[...,tokenizer.pad_id] = allowed[...,tokenizer.sos_id] = -np.inf
     return allowed
 
-# %% ../../nbs/45_decoding.ipynb #57fed99f
+# %% ../../nbs/45_decoding.ipynb #a8b76991
 class DecoderState:
     "What the decoder remembers of the sequences that are being written: memory, mask and caches, row by row."
     def __init__(self,
@@ -32,6 +33,7 @@ class DecoderState:
         source:np.ndarray, # source ids, (B, S)
     ):
         mask = padding_mask(source, model.tokenizer.pad_id)               # (B, 1, 1, S)
+        keep_freed_memory()                                               # all steps need the same again (chapter 35)
         self.model, self.length = model, 0                                # tokens read so far
         self.mask = None if mask.all() else mask
         self.memory = model.encode(source, self.mask)                     # (B, S, D)
@@ -101,7 +103,7 @@ def greedy_decode(
     likeliest = lambda logits, rows, t: forbid_unwritable(logits, model.tokenizer).argmax(-1)
     with eval_mode(model): return _write(model, source, limits, likeliest)
 
-# %% ../../nbs/45_decoding.ipynb #6747be2b
+# %% ../../nbs/45_decoding.ipynb #d5900c42
 def _answers(where, model, texts, max_len, batch_size, decode):
     "One result for each text, in their order; decode(source (B, S), limits (B,), which texts (B,)) gives those of a batch."
     if isinstance(texts, str): raise TypeError(f"{where}: got one str; a list of texts is needed")
@@ -109,7 +111,7 @@ def _answers(where, model, texts, max_len, batch_size, decode):
     if model.tokenizer is None: raise ValueError(f"{where}: this model has no tokenizer; pass one to Transformer")
     ids = [model.tokenizer.encode(t) for t in texts]
     lengths = np.array([len(row) for row in ids], int)                    # (N,)
-    limits = 2*lengths + 8 if max_len is None else np.full(len(ids), max_len)
+    limits = 2*lengths + 100 if max_len is None else np.full(len(ids), max_len)
     if max_len is None and model.config.learned_positions: limits = np.minimum(limits, model.config.max_len)
     order = np.argsort(lengths, kind="stable")                            # equal lengths together: little padding
     results = [None] * len(ids)
@@ -118,11 +120,11 @@ def _answers(where, model, texts, max_len, batch_size, decode):
         for i, result in zip(which, decode(model.tokenizer.pad([ids[i] for i in which]), limits[which], which)): results[i] = result
     return results
 
-# %% ../../nbs/45_decoding.ipynb #5503078e
+# %% ../../nbs/45_decoding.ipynb #aa63dbb9
 def predict(
     model:Transformer, # a trained model with a tokenizer
     texts:Sequence[str], # sources, any number
-    max_len:int|None=None, # most tokens to write for each, `<eos>` included; by default twice its source plus 8, or what learned positions allow
+    max_len:int|None=None, # most tokens to write for each, `<eos>` included; by default twice its source plus 100, or what learned positions allow
     batch_size:int=500, # how many to decode at once
 )->list[str]: # one answer per text
     "Free-running greedy answers to texts. Raises TypeError or ValueError for wrong arguments, and for a character the model does not know."

@@ -121,10 +121,11 @@ class Identity(Task):
     name = "identity"
     def answer(self, source): return source
 
-# %% ../../nbs/41_tasks.ipynb #7e623445
+# %% ../../nbs/41_tasks.ipynb #6fcd3f29
 class Reverse(Task):
     "Write it backwards."
     name = "reverse"
+    recipe = dict(d_model=32, dim_feedforward=128, lr=6e-3, warmup=100, steps=800)
     def answer(self, source): return source[::-1]
 
 # %% ../../nbs/41_tasks.ipynb #41c4f170

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TrainingConfig', 'Trainer', 'make_trainer', 'save_recipe', 'load_recipe', 'plot_history']
 
-# %% ../../nbs/47_training.ipynb #c651a6af
+# %% ../../nbs/47_training.ipynb #b3a35b36
 import json
 import os
 import signal
@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 import numpy as np
+from threadpoolctl import threadpool_limits
 from ..foundations.base import check_positive, get_random_state, make_rng, seed_sequence, set_random_state, spawn_seeds, write_atomically
 from ..layers.embedding import check_ids
 from ..layers.linear import Linear
@@ -114,7 +115,7 @@ def _progress_bar(trainer, until, show, expect=None):
             bar.update(B)
         yield update
 
-# %% ../../nbs/47_training.ipynb #fd84f0a4
+# %% ../../nbs/47_training.ipynb #39bb68ed
 class Trainer:
     "Trains a model on a task; holds everything that a resumed run needs. Raises TypeError or ValueError for a model and a task that do not fit."
     def __init__(self,
@@ -164,15 +165,16 @@ class Trainer:
         progress:bool=True, # show a bar
         save_to:str|os.PathLike|None=None, # file for the training state: written at each evaluation, at the end and on Ctrl-C
         callbacks:Sequence[Callable]=(), # each called as f(trainer) after every evaluation
+        threads:int=1, # that share a matrix product; more than one pays off in wide models only
     )->list[dict]: # the history: one row per evaluation
         "Train, evaluating now and then. The first Ctrl-C finishes the step, saves and returns; raises FloatingPointError if the loss is no longer finite."
-        if until is not None: check_positive("Trainer.fit", until=until)
+        check_positive("Trainer.fit", threads=threads, **({} if until is None else {"until": until}))
         if callable(callbacks) or not all(map(callable, callbacks)): raise TypeError(f"Trainer.fit: callbacks={callbacks!r}; a list of functions is needed")
         if save_to and not Path(save_to).parent.is_dir(): raise FileNotFoundError(f"Trainer.fit: save_to={str(save_to)!r}; no such folder: {Path(save_to).parent}")
         until = self.config.steps if until is None else min(until, self.config.steps)
         stream = batches(self.task, self.model.tokenizer, self.config.batch_size, spawn_seeds(self.config.seed, 2)[1], self.step, self.config.pool)
         keep_freed_memory()  # fetching it from the system anew in each step costs a fifth of the time and more (chapter 35)
-        with np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress, _expected_seconds) as bar:
+        with threadpool_limits(threads, "blas"), np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress, _expected_seconds) as bar:
             while self.step < until and not interrupted.is_set():
                 loss, norm = self.train_step(next(stream))
                 self._losses.append(loss)

@@ -16,6 +16,7 @@ FILE = Path(__file__).with_name("beams.csv")
 STEPS = (100, 200, 300, 400, 500)
 BEAMS = (1, 2, 4, 8, 16)
 PENALTIES = (0.0, 0.6)
+SETTINGS = dict(d_model=64, dim_feedforward=256, lr=4e-3, warmup=50, steps=1000)  # those of chapter 50
 
 
 def ask(model, pairs, beam_size, length_penalty):
@@ -29,8 +30,8 @@ def ask(model, pairs, beam_size, length_penalty):
 
 
 def measure(seed, steps=STEPS, beams=BEAMS, penalties=PENALTIES, n=1000):
-    "Rows for one seed: the default recipe for `reverse`, stopped now and then and asked for n held-out words."
-    trainer, rows = make_trainer("reverse", seed, eval_every=100, eval_size=1), []
+    "Rows for one seed: the default model on `reverse`, stopped now and then and asked for n held-out words."
+    trainer, rows = make_trainer("reverse", seed, eval_every=100, eval_size=1, **SETTINGS), []
     pairs = trainer.task.sample(np.random.default_rng(seed), n, held_out=True)
     for step in steps:
         trainer.fit(until=step, progress=False)
