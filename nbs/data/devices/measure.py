@@ -58,14 +58,13 @@ def training():
     return rows
 
 
-def milliseconds(step, budget=4.0):
-    "(first call, median of at least three further calls), in ms."
+def milliseconds(step, seconds=2.0):
+    "(first call, median of the further calls: at least three, for about so many seconds), in ms."
     times = []
-    while len(times) < 4 or (sum(times[1:]) < budget and len(times) < 50):
+    while len(times) < 4 or (sum(times[1:]) < 1e3 * seconds and len(times) < 200):
         start = time.perf_counter()
         step()
         times.append(1e3 * (time.perf_counter() - start))
-        budget -= 0.001
     return times[0], float(np.median(times[1:]))
 
 
