@@ -25,14 +25,14 @@ def _space_text(argument, task):
     parse_space(text, task, str(path))  # so that an error names file and line
     return text
 
-# %% ../nbs/93_experiment_commands.ipynb #4834237d
+# %% ../nbs/93_experiment_commands.ipynb #00c78ecf
 _OPTIONS = {  # option: (field of `Study`, type, help)
     "--method": ("method", str, "random, grid or halving (default: random)"),
     "--trials": ("trials", int, "how many settings are tried; of a grid at most so many (default: 16)"),
     "--budget": ("budget", int, "optimiser steps of a full trial; its schedule is laid over them (default: 300)"),
     "--rungs": ("rungs", int, "how often each trial is judged on its way (default: 3 in halving, else 1)"),
     "--eta": ("eta", int, "factor between the steps of two rungs; halving lets one trial in so many go on (default: 3)"),
-    "--metric": ("metric", str, "what decides: loss (held out, default) or exact_match"),
+    "--metric": ("metric", str, "what decides: loss (held out) or exact_match (default: loss)"),
     "--finalists": ("finalists", int, "how many of the best are trained again (default: 3)"),
     "--seeds": ("repeats", int, "with how many fresh seeds each; 0 for no finals (default: 3)"),
     "--seed": ("seed", int, "of the draw and of all trials (default: 0)"),

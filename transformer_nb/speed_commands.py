@@ -17,7 +17,17 @@ from .speed.ablation import run_ablation, write_ablation
 from .speed.bench import SHAPES, run_bench, write_bench
 from .speed.where_time_goes import measure_growth, measure_memory, measure_presets, write_costs
 
-# %% ../nbs/92_speed_commands.ipynb #e86e5f36
+# %% ../nbs/92_speed_commands.ipynb #c3c35755
+_CLOCK = dict(choices=["wall", "cpu"], default="wall", help="cpu: processor time, for a machine where others compute too (default: %(default)s)")
+
+def _prepare(folder):
+    "Make a folder and write into it, so that what cannot be written fails now and not after the measurement."
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+def _say(line): print(line, flush=True)
+
+# %% ../nbs/92_speed_commands.ipynb #9f90637d
 def add_bench(
     commands, # what `add_subparsers` returned
 )->None:
@@ -29,7 +39,7 @@ def add_bench(
     p.add_argument("--rows", default="step,forward,decode", help="kinds of work, or names of rows, with commas between them (default: %(default)s)")
     p.add_argument("--repeats", type=int, default=15, help="rounds (default: %(default)s)")
     p.add_argument("--seconds", type=float, default=0.25, help="how long a row runs in each round (default: %(default)s)")
-    p.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, for a machine where others compute too (default: %(default)s)")
+    p.add_argument("--clock", **_CLOCK)
     p.add_argument("--ablation", action="store_true", help="instead, undo one rule of speed after the other in our own step; writes ablation.csv, ablation.txt and ablation.json")
     p.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the results (default: %(default)s)")
     p.set_defaults(run=_bench)
@@ -42,20 +52,18 @@ def _command(args):
     given = [f"--{name} {getattr(args, name)}" for name, default in _DEFAULTS.items() if getattr(args, name) != default]
     return " ".join(["transformer-nb bench", *given, *["--ablation"] * args.ablation])
 
-# %% ../nbs/92_speed_commands.ipynb #43572a56
+# %% ../nbs/92_speed_commands.ipynb #511231be
 def _bench(args):
     presets, rows = (text.split(",") for text in (args.preset, args.rows))
     if args.ablation and (args.threads, args.rows) != (1, _DEFAULTS["rows"]): raise ValueError("--ablation takes neither --threads nor --rows: it times training steps with one thread")
-    say = lambda line: print(line, flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=args.out).close()  # fails now, not after the measurement
+    _prepare(args.out)
     try:
-        if args.ablation: write_ablation(run_ablation(presets, args.repeats, args.seconds, args.clock, say), args.out, _command(args))
-        else: write_bench(run_bench(presets, args.threads, rows, args.repeats, args.seconds, args.clock, say), args.out, _command(args))
+        if args.ablation: write_ablation(run_ablation(presets, args.repeats, args.seconds, args.clock, _say), args.out, _command(args))
+        else: write_bench(run_bench(presets, args.threads, rows, args.repeats, args.seconds, args.clock, _say), args.out, _command(args))
     except RuntimeError as e:  # a row of ours failed
         print(f"transformer-nb: error: {e}", file=sys.stderr)
         return 1
-    say(f"wrote {'ablation' if args.ablation else 'bench'}.csv, .txt, .json{'' if args.ablation else ' and .png'} to {args.out}")
+    _say(f"wrote {'ablation' if args.ablation else 'bench'}.csv, .txt, .json{'' if args.ablation else ' and .png'} to {args.out}")
     return 0
 
 # %% ../nbs/92_speed_commands.ipynb #27a601e0
@@ -65,7 +73,7 @@ _COST_SIZES = {  # option: (field of `TransformerConfig`, type, help)
     "--activation": ("activation", str, "relu, gelu or gelu_tanh"),
 }
 
-# %% ../nbs/92_speed_commands.ipynb #f1a1977b
+# %% ../nbs/92_speed_commands.ipynb #07152415
 def add_cost(
     commands, # what `add_subparsers` returned
 )->None:
@@ -85,7 +93,7 @@ def add_cost(
     p.add_argument("--parts", action="store_true", help="show attention in its four parts")
     p.add_argument("--no-time", action="store_true", help="only count, measure nothing")
     p.add_argument("--measure", type=Path, metavar="FOLDER", help="instead, measure real steps of all presets and many sizes beside their predictions, in some minutes; writes presets.csv, growth.csv, memory.csv and about.json, as in chapter 82")
-    p.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time, for a machine where others compute too (default: %(default)s)")
+    p.add_argument("--clock", **_CLOCK)
     p.set_defaults(run=_cost)
 
 # %% ../nbs/92_speed_commands.ipynb #aa768cb4
@@ -113,12 +121,10 @@ def _cost(args):
         print(f"time: about {format_seconds(step)} per step on this machine, {format_seconds(step * args.steps)} for {args.steps:,} steps; evaluations come on top")
     return 0
 
-# %% ../nbs/92_speed_commands.ipynb #44d2c5fd
+# %% ../nbs/92_speed_commands.ipynb #c3aeee47
 def _measure_costs(folder, clock, name):
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # fails now, not after the measurement
-    say = lambda line: print(line, flush=True)
-    memory, presets, growth = (measure(*arguments, clock=clock, say=say) for measure, arguments in ((measure_memory, [list(PRESETS)]), (measure_presets, [list(PRESETS)]), (measure_growth, [])))
+    _prepare(folder)
+    memory, presets, growth = (measure(*arguments, clock=clock, say=_say) for measure, arguments in ((measure_memory, [list(PRESETS)]), (measure_presets, [list(PRESETS)]), (measure_growth, [])))
     write_costs(folder, presets, growth, memory, f"transformer-nb cost --measure {folder}" + f" --clock {name}" * (name != "wall"))
-    say(f"wrote presets.csv, growth.csv, memory.csv and about.json to {folder}")
+    _say(f"wrote presets.csv, growth.csv, memory.csv and about.json to {folder}")
     return 0
