@@ -18,7 +18,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.jax
 def test_training_writes_a_model_like_any_other(trained, capsys):
-    assert {p.name for p in trained.iterdir()} == {"model.safetensors", "history.csv", "loss.png", "attention.png"}
+    assert {p.name for p in trained.iterdir()} == {"model.safetensors", "training.safetensors", "history.csv", "loss.png", "attention.png"}
     assert [line.split(",")[0] for line in (trained / "history.csv").read_text().splitlines()] == ["step", "20", "40"]
 
 
@@ -39,10 +39,19 @@ def test_what_the_twin_does_not_do_is_refused(trained, capsys, line, part):
     assert part in capsys.readouterr().err
 
 
-def test_a_run_of_the_twin_cannot_be_resumed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    assert main(f"train reverse --backend jax --resume --out {tmp_path}/x".split()) == 2
-    assert "--resume is for --backend numpy" in capsys.readouterr().err and not list(tmp_path.iterdir())
+@pytest.mark.jax
+@pytest.mark.parametrize("first, then", [("jax", "jax"), ("jax", "numpy"), ("numpy", "jax")])
+def test_a_stopped_run_goes_on_with_either(tmp_path, capsys, monkeypatch, first, then):
+    pytest.importorskip("jax", reason="needs the extra jax")
+    from transformer_nb.learning.training import Trainer
+
+    fit = Trainer.fit
+    with monkeypatch.context() as m:
+        m.setattr(Trainer, "fit", lambda self, **kw: fit(self, until=30, **kw))
+        assert main(f"train reverse --backend {first} {SMALL} --out {tmp_path}".split()) == 130
+    assert "stopped at step 30 of 40" in capsys.readouterr().out and {p.name for p in tmp_path.iterdir()} == {"training.safetensors"}
+    assert main(f"train reverse --backend {then} --resume --quiet --test-size 5 --out {tmp_path}".split()) == 0
+    assert [line.split(",")[0] for line in (tmp_path / "history.csv").read_text().splitlines()] == ["step", "20", "40"]
 
 
 def test_without_jax_the_extra_is_named(tmp_path, capsys, monkeypatch):

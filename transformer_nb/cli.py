@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main']
 
-# %% ../nbs/90_cli.ipynb #25ae2d49
+# %% ../nbs/90_cli.ipynb #e8b6394d
 import argparse
 import csv
 import importlib.util
@@ -25,6 +25,7 @@ from .attention.heatmaps import attention_grid
 from .attention.viewer import attention_viewer
 from .experiment_commands import add_tune
 from .experiments.search import Hypothesis, beam_search, generate, sample_decode
+from .experiments.tuning import trainer_class
 from .foundations.base import make_rng, write_atomically
 from .learning.checkpoints import load_model, read_tensors, save_model
 from .learning.decoding import exact_match, predict
@@ -85,7 +86,7 @@ _SETTINGS = {  # option: (field of a configuration, type, help)
     "--activation": ("activation", str, "relu, gelu or gelu_tanh"), "--min-len": ("min_len", int, "shortest string"), "--max-len": ("max_len", int, "longest string"),
 }
 
-# %% ../nbs/90_cli.ipynb #3114642c
+# %% ../nbs/90_cli.ipynb #ccf6b399
 def _add_train(commands):
     p = commands.add_parser("train", help="train a model and write it to a folder", description="Train a model on one of the tasks, or on your own pairs. Each task has settings of its own; reverse takes about ten seconds on a laptop, others up to a few minutes. "
         "Writes model.safetensors, training.safetensors (to resume), history.csv, loss.png and attention.png.")
@@ -94,7 +95,7 @@ def _add_train(commands):
     p.add_argument("--out", type=Path, help="folder for the results (default: runs/TASK)")
     p.add_argument("--resume", action="store_true", help="go on with the run that was stopped in --out")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
-    p.add_argument("--backend", choices=["numpy", "jax"], default="numpy", help="what computes; jax needs the extra jax, and cannot resume (default: %(default)s)")
+    p.add_argument("--backend", choices=["numpy", "jax"], default="numpy", help="what computes; jax needs the extra jax (default: %(default)s)")
     p.add_argument("--threads", type=int, default=1, help="that share a matrix product; more than one pays off in wide models only (default: %(default)s)")
     p.add_argument("--test-size", type=int, default=10_000, help="held-out strings for the final figure (default: %(default)s)")
     p.add_argument("--seed", type=int, default=argparse.SUPPRESS, help="of parameters and data: the same seed gives the same files (default: 0)")
@@ -131,19 +132,20 @@ def _changes(args):
     if "seed" in given: changes["seed"] = args.seed
     return changes
 
-# %% ../nbs/90_cli.ipynb #1db51396
+# %% ../nbs/90_cli.ipynb #51b416e8
 def _open_run(args, name, settings, out):
     "The trainer: a new one, or the one that was stopped in this folder."
     state = out/"training.safetensors"
     if args.resume:
         extra = sorted(_changes(args)) + ["recipe"] * bool(args.recipe)
         if extra: raise ValueError(f"--resume takes all settings from {state}; leave out {', '.join(extra)}")
-        trainer = Trainer.load(state)
+        trainer = trainer_class(args.backend).load(state)
         if trainer.task.name != name: raise ValueError(f"{state} holds a run of the task {trainer.task.name!r}, not {name!r}")
         path = trainer.task.options.get("path")
         if path and Path(path).resolve() != Path(settings["path"]).resolve(): raise ValueError(f"{state} holds a run on the pairs in {path}, not in {settings['path']}")
         return trainer
-    trainer = make_trainer(name, **settings)
+    made = make_trainer(name, **settings)
+    trainer = trainer_class(args.backend)(made.model, made.task, made.config)
     if state.exists():
         _, old = read_tensors(state, "training")  # no more: the pairs that it was trained on may have changed
         step, steps = old.get("step"), (old.get("training") or {}).get("steps")
@@ -156,35 +158,20 @@ def _check_backend(backend):
     missing = [m for m in ("jax", "optax") if backend == "jax" and importlib.util.find_spec(m) is None]
     if missing: raise ValueError(f"--backend jax needs {' and '.join(missing)}, which the extra brings: pip install 'transformer-nb[jax]'")
 
-# %% ../nbs/90_cli.ipynb #8a00461c
-def _fit_with_jax(trainer, args):
-    "Train with the twin; returns the history, or None if it was stopped."
-    from transformer_nb.twin.training import fit
-    model = trainer.model
-    params, history = fit(trainer.task, model.config, trainer.config, params=model.get_parameters(), tokenizer=model.tokenizer, progress=not args.quiet)
-    if not history or history[-1]["step"] < trainer.config.steps:
-        print("stopped; a run with --backend jax cannot be resumed, so nothing was written")
-        return None
-    model.set_parameters(params)
-    trainer.history = history
-    return history
-
-# %% ../nbs/90_cli.ipynb #a8a19459
+# %% ../nbs/90_cli.ipynb #d4f3b0ff
 def _train(args):
     name, settings = _task_and_settings(args)
     title = settings["path"] if name == Pairs.name else name
     out = args.out or Path("runs")/Path(title).stem
     if args.test_size < 1: raise ValueError(f"--test-size {args.test_size}: at least 1 is needed")
     _check_backend(args.backend)
-    if args.resume and args.backend == "jax": raise ValueError("--resume is for --backend numpy: a run with jax cannot be stopped and taken up again")
     trainer = _open_run(args, name, settings, out)
     out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=out).close()  # fails now, not after the training
     if isinstance(trainer.task, Pairs): print(f"{title}: {len(trainer.task.pairs):,} pairs, {len(trainer.task.held_out):,} of them held out")
     print(f"{title}: {trainer.model.n_parameters:,} parameters, {trainer.config.steps} steps of {trainer.config.batch_size} strings")
-    history = _fit_with_jax(trainer, args) if args.backend == "jax" else trainer.fit(progress=not args.quiet, save_to=out/"training.safetensors", threads=args.threads)
-    if history is None: return 130
-    if trainer.step < trainer.config.steps and args.backend == "numpy":
+    history = trainer.fit(progress=not args.quiet, save_to=out/"training.safetensors", threads=args.threads)
+    if trainer.step < trainer.config.steps:
         print(f"stopped at step {trainer.step} of {trainer.config.steps}, saved in {out}; go on with: transformer-nb train {title} --out {out} --resume")
         return 130
     model = trainer.model.eval()
@@ -201,7 +188,7 @@ def _write_history(history, path):
     table.writerows(history)
     write_atomically(path, text.getvalue().encode())
 
-# %% ../nbs/90_cli.ipynb #666325ae
+# %% ../nbs/90_cli.ipynb #c76adbc1
 def _report(trainer, model, test_size, out):
     task, rng = trainer.task, make_rng(trainer.config.seed)
     exam = task.exam(rng, test_size)
@@ -211,7 +198,7 @@ def _report(trainer, model, test_size, out):
     _draw(plot_history(trainer.history, f"{task.name}: loss and exact match"), out/"loss.png")
     source = (*task.examples, task.draw(rng))[0]
     _draw(attention_grid(model, source, predict(model, [source])[0]), out/"attention.png")
-    print(f"wrote model.safetensors, {'training.safetensors, ' * (trainer.step > 0)}history.csv, loss.png and attention.png to {out}")
+    print(f"wrote model.safetensors, training.safetensors, history.csv, loss.png and attention.png to {out}")
 
 # %% ../nbs/90_cli.ipynb #a6ae844e
 _SEARCH = {"--beam": ("beam_size", int, "search with so many hypotheses"), "--length-penalty": ("length_penalty", float, "of the search; 0 favours short answers")}

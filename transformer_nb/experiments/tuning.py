@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'Span', 'Choice', 'setting_kinds', 'parse_space', 'grid_trials', 'random_trials', 'held_out_loss',
-           'run_trial', 'halving_plan', 'plan_cost', 'importance', 'Study', 'ranked', 'order_of_trials', 'finals',
-           'read_study', 'plot_study', 'write_outcome', 'tune']
+           'trainer_class', 'run_trial', 'halving_plan', 'plan_cost', 'importance', 'Study', 'ranked',
+           'order_of_trials', 'finals', 'read_study', 'plot_study', 'write_outcome', 'tune']
 
-# %% ../../nbs/55_tuning.ipynb #abd2df42
+# %% ../../nbs/55_tuning.ipynb #972218ec
 import csv
 import io
 import itertools
@@ -34,7 +34,7 @@ from ..foundations.base import check_positive, eval_mode, make_rng, spawn_seeds
 from ..learning.checkpoints import write_atomically
 from ..learning.loss import CrossEntropyLoss
 from ..learning.tasks import Task, get_task, make_batch
-from ..learning.training import TrainingConfig, make_trainer, save_recipe
+from ..learning.training import Trainer, TrainingConfig, make_trainer, save_recipe
 from ..model.transformer import TransformerConfig
 
 # %% ../../nbs/55_tuning.ipynb #540cf3a0
@@ -212,19 +212,21 @@ def held_out_loss(
     batch = make_batch(task.exam(make_rng(spawn_seeds(config.seed, 3)[2]), config.eval_size), model.tokenizer)
     with eval_mode(model): return CrossEntropyLoss(model.tokenizer.pad_id)(model(batch.source, batch.target_in), batch.target_out)
 
-# %% ../../nbs/55_tuning.ipynb #2c36f4b4
+# %% ../../nbs/55_tuning.ipynb #f99bd434
 BACKENDS = {  # name → module and class of a `Trainer`; imported only when it is used
     "numpy": "transformer_nb.learning.training:Trainer",
-    "jax": "transformer_nb.experiment_commands:TwinTrainer",
+    "jax": "transformer_nb.twin.training:TwinTrainer",
 }
 
-# %% ../../nbs/55_tuning.ipynb #5c61879d
-def _trainer_class(backend):
-    "The class that trains."
+# %% ../../nbs/55_tuning.ipynb #207ccc36
+def trainer_class(
+    backend:str, # see `BACKENDS`
+)->type[Trainer]: # the class that trains with it
+    "Import what computes, now that it is needed. Raises ImportError if it is not there."
     module, _, name = BACKENDS[backend].partition(":")
     return getattr(import_module(module), name)
 
-# %% ../../nbs/55_tuning.ipynb #84bae2c2
+# %% ../../nbs/55_tuning.ipynb #ea480f22
 def run_trial(
     task:str, # name of the task
     settings:dict, # for `make_trainer`
@@ -233,7 +235,7 @@ def run_trial(
     backend:str="numpy", # see `BACKENDS`
 )->dict|None: # loss, exact_match, failure (None or why) and seconds; None if Ctrl-C came in between
     "Train one trial up to a step, or go on with it, and judge it. A trial that fails is a result, not an error."
-    start, kind = time.perf_counter(), _trainer_class(backend)
+    start, kind = time.perf_counter(), trainer_class(backend)
     loss = exact = failure = None
     trainer = kind.load(state) if Path(state).exists() else None
     try:

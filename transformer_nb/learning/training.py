@@ -89,33 +89,25 @@ def _ctrl_c():
     try: yield flag
     finally: signal.signal(signal.SIGINT, old)
 
-# %% ../../nbs/47_training.ipynb #aede931b
-def _expected_seconds(trainer, until):
-    "How long the steps that are left should take here, by chapter 35, at the lengths of the first batches; evaluations come on top."
-    c, left = trainer.config, until - trainer.step
-    stream = batches(trainer.task, trainer.model.tokenizer, c.batch_size, spawn_seeds(c.seed, 2)[1], trainer.step, c.pool)
-    sources, targets, _ = zip(*islice(stream, min(c.pool, left)))
-    S, T = (round(sum(a.shape[1] for a in arrays) / len(arrays)) for arrays in (sources, targets))
-    return left * estimate_seconds(trainer.model.config, c.batch_size, S, T, c.optimizer)
-
-# %% ../../nbs/47_training.ipynb #eb22c57a
+# %% ../../nbs/47_training.ipynb #6a0572d6
 @contextmanager
-def _progress_bar(trainer, until, show, expect=None):
-    "Yields a function to call after each step with the loss; counts sequences, so that the bar shows sequences/s and the time left. `expect(trainer, until)` says beforehand how many seconds it will take."
+def _progress_bar(trainer, until, show):
+    "Yields a function to call after each step with the loss; counts sequences, so that the bar shows sequences/s and the time left. What the trainer expects stands before it."
     if not show:
         yield lambda loss: None
         return
     from tqdm.auto import tqdm
     B = trainer.config.batch_size
-    expected = f", about {format_seconds(expect(trainer, until))}" if expect and until > trainer.step else ""
-    with tqdm(total=until*B, initial=trainer.step*B, unit="seq", unit_scale=True, desc=f"{trainer.task.name}{expected}") as bar:
+    seconds = trainer.expected_seconds(until) if until > trainer.step else None
+    title = trainer.task.name if seconds is None else f"{trainer.task.name}, about {format_seconds(seconds)}"
+    with tqdm(total=until*B, initial=trainer.step*B, unit="seq", unit_scale=True, desc=title) as bar:
         def update(loss):
             matched = f"{trainer.history[-1]['exact_match']:.1%}" if trainer.history else "–"
             bar.set_postfix(loss=f"{loss:.3f}", exact=matched, refresh=False)
             bar.update(B)
         yield update
 
-# %% ../../nbs/47_training.ipynb #39bb68ed
+# %% ../../nbs/47_training.ipynb #94f51a7a
 class Trainer:
     "Trains a model on a task; holds everything that a resumed run needs. Raises TypeError or ValueError for a model and a task that do not fit."
     def __init__(self,
@@ -160,6 +152,16 @@ class Trainer:
         rng = make_rng(spawn_seeds(self.config.seed, 3)[2])
         return exact_match(self.model, self.task.exam(rng, self.config.eval_size if n is None else n))
 
+    def expected_seconds(self,
+        until:int, # a step
+    )->float|None: # None: nobody knows
+        "How long the steps up to there should take on this machine, at the lengths of the next batches; evaluations come on top."
+        c, left = self.config, until - self.step
+        stream = batches(self.task, self.model.tokenizer, c.batch_size, spawn_seeds(c.seed, 2)[1], self.step, c.pool)
+        sources, targets, _ = zip(*islice(stream, min(c.pool, left)))
+        S, T = (round(sum(a.shape[1] for a in arrays) / len(arrays)) for arrays in (sources, targets))
+        return left * estimate_seconds(self.model.config, c.batch_size, S, T, c.optimizer)
+
     def fit(self,
         until:int|None=None, # stop after this step; by default at the end
         progress:bool=True, # show a bar
@@ -174,7 +176,7 @@ class Trainer:
         until = self.config.steps if until is None else min(until, self.config.steps)
         stream = batches(self.task, self.model.tokenizer, self.config.batch_size, spawn_seeds(self.config.seed, 2)[1], self.step, self.config.pool)
         keep_freed_memory()  # fetching it from the system anew in each step costs a fifth of the time and more (chapter 35)
-        with threadpool_limits(threads, "blas"), np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress, _expected_seconds) as bar:
+        with threadpool_limits(threads, "blas"), np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress) as bar:
             while self.step < until and not interrupted.is_set():
                 loss, norm = self.train_step(next(stream))
                 self._losses.append(loss)

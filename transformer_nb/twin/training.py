@@ -4,21 +4,20 @@
 
 # %% auto #0
 __all__ = ['traced_schedule', 'clip_by_norm', 'make_optax', 'train_step', 'bucket_length', 'pad_to_bucket', 'follow', 'as_model',
-           'fit']
+           'TwinTrainer']
 
-# %% ../../nbs/63_twin_training.ipynb #eb871944
-from collections.abc import Callable, Mapping, Sequence
+# %% ../../nbs/63_twin_training.ipynb #cdfbd205
+from collections.abc import Callable, Mapping
 from functools import partial
-from types import SimpleNamespace
+from typing import Any
 import numpy as np
-from ..foundations.base import check_positive, make_rng, spawn_seeds
-from ..learning.decoding import exact_match
-from ..learning.tasks import Batch, Task, batches
+from ..foundations.base import check_positive, spawn_seeds
+from ..learning.tasks import Batch, batches
 from ..learning.tokenizer import CharTokenizer
-from ..learning.training import Trainer, TrainingConfig, _ctrl_c, _progress_bar
+from ..learning.training import Trainer, TrainingConfig
 from ..model.transformer import Transformer, TransformerConfig
 from .agreement import numpy_noise
-from .model import check_params, init, loss_fn
+from .model import init, loss_fn
 import jax
 import jax.numpy as jnp
 try: import optax
@@ -148,59 +147,62 @@ def as_model(
     model.set_parameters({name: np.asarray(a) for name, a in params.items()})
     return model.eval()
 
-# %% ../../nbs/63_twin_training.ipynb #ca976308
-def _check_fit(task, config, training, tokenizer):
-    "Raise TypeError or ValueError unless these four belong together."
-    for name, value, kind in (("task", task, Task), ("config", config, TransformerConfig), ("training", training, TrainingConfig), ("tokenizer", tokenizer, CharTokenizer)):
-        if not isinstance(value, kind): raise TypeError(f"fit: {name} is a {type(value).__name__}; a {kind.__name__} is needed")
-    if (len(tokenizer), tokenizer.pad_id) != (config.vocab_size, config.pad_id):
-        raise ValueError(f"fit: the tokenizer has {len(tokenizer)} tokens and pad_id={tokenizer.pad_id}, the configuration vocab_size={config.vocab_size} and pad_id={config.pad_id}")
-    if config.learned_positions and (n := task.longest() + config.position_shifts) > config.max_len:
-        raise ValueError(f"fit: the task needs up to {n} positions, <eos> and shifts included; the model's learned positions have {config.max_len} rows (max_len)")
+# %% ../../nbs/63_twin_training.ipynb #1082633c
+_MOMENTS = {"mean": "mu", "square": "nu", "velocity": "trace"}  # what an optimiser of chapter 43 remembers → its name in optax
 
-# %% ../../nbs/63_twin_training.ipynb #62c97d16
-def _mean_loss(losses, step, lr):
-    "The mean of the losses since the last evaluation; raises FloatingPointError naming the step if one is not finite."
-    seen = np.array(losses, dtype=float)
-    bad = np.flatnonzero(~np.isfinite(seen))
-    if len(bad): raise FloatingPointError(f"fit: the loss is {seen[bad[0]]} at step {step - len(seen) + 1 + int(bad[0])}; try a smaller lr than {lr}")
-    return float(seen.mean())
+# %% ../../nbs/63_twin_training.ipynb #45ed42d3
+class TwinTrainer(Trainer):
+    "A `Trainer` whose steps the twin makes, compiled. It sees the same batches, is examined in the same way and writes the same files, so either kind goes on where the other has stopped; only dropout has other random numbers. Raises what `Trainer` raises."
+    width = 8  # of the length buckets, see `pad_to_bucket`
+    params:dict|None = None  # dotted name → array of JAX; None until the next step fetches them from the model
+    state:Any = None  # of optax
+    def train_step(self,
+        batch:Batch, # source (B, S), target_in (B, T), target_out (B, T)
+    )->tuple[float,float]: # loss in nats per token, norm of the gradient
+        "Forward, backward, clip, update, as one program. Raises FloatingPointError for a loss that is not finite, and then changes no parameter."
+        c, t = self.model.config, self.config
+        longest = c.max_len - c.position_shifts + 1 if c.learned_positions else None
+        batch = pad_to_bucket(batch, c.pad_id, self.width, longest=longest)
+        with jax.enable_x64(c.dtype == "float64"):
+            if self.params is None: self._send()
+            key = jax.random.fold_in(jax.random.key(t.seed), self.step)      # for dropout: of this step, whenever it is made
+            self.params, self.state, loss, norm = train_step(self.params, self.state, c, t, batch, key)
+        if not np.isfinite(loss): raise FloatingPointError(f"TwinTrainer: the loss is {loss} at step {self.step+1}; try a smaller lr than {t.lr}")
+        self.step += 1
+        self.optimizer.lr = self.schedule(self.step)
+        return float(loss), float(norm)
 
-# %% ../../nbs/63_twin_training.ipynb #fc95ae36
-def fit(
-    task:Task, # where batches and held-out strings come from
-    config:TransformerConfig, # sizes and switches of the model
-    training:TrainingConfig|None=None, # how to train; by default `TrainingConfig()`
-    params:Mapping|None=None, # where to start, not modified; by default `init(config, …)`
-    key:jax.Array|None=None, # for `init` and dropout; by default made from training.seed
-    tokenizer:CharTokenizer|None=None, # by default the task's
-    width:int=8, # of the length buckets, see `pad_to_bucket`
-    progress:bool=True, # show a bar
-    callbacks:Sequence[Callable]=(), # each called as f(params, history) after every evaluation
-)->tuple[dict[str,np.ndarray],list[dict]]: # parameters for `set_parameters`; the history, one row per evaluation, as of `Trainer.fit`
-    "Train on the batches that a `Trainer` of the same settings would see. The first Ctrl-C finishes the step and returns; raises FloatingPointError if the loss is no longer finite."
-    t = TrainingConfig() if training is None else training
-    if tokenizer is None and isinstance(task, Task): tokenizer = task.tokenizer()
-    _check_fit(task, config, t, tokenizer)
-    start_key, dropout_key = jax.random.split(jax.random.key(t.seed) if key is None else key)
-    if params is None: params = init(config, start_key)
-    check_params(params, config)
-    params = {name: jnp.array(a) for name, a in params.items()}  # copies: the first step donates them
-    state, longest = make_optax(t).init(params), config.max_len - config.position_shifts + 1 if config.learned_positions else None
-    held_out = task.exam(make_rng(spawn_seeds(t.seed, 3)[2]), t.eval_size)
-    stream = batches(task, tokenizer, t.batch_size, spawn_seeds(t.seed, 2)[1], 0, t.pool)
-    run = SimpleNamespace(config=t, task=task, step=0, history=[])
-    losses:list = []
-    with _ctrl_c() as interrupted, _progress_bar(run, t.steps, progress) as bar:
-        while run.step < t.steps and not interrupted.is_set():
-            batch = pad_to_bucket(next(stream), config.pad_id, width, longest=longest)
-            params, state, loss, norm = train_step(params, state, config, t, batch, jax.random.fold_in(dropout_key, run.step))
-            run.step += 1
-            losses.append(loss)  # still being computed: nobody has asked for its value
-            if run.step % t.eval_every == 0 or run.step == t.steps:
-                mean, losses = _mean_loss(losses, run.step, t.lr), []
-                matched = exact_match(as_model(params, config, tokenizer), held_out)
-                run.history.append(dict(step=run.step, loss=mean, exact_match=matched, lr=float(traced_schedule(t)(run.step - 1)), grad_norm=float(norm)))
-                for callback in callbacks: callback(params, run.history)
-            if progress: bar(float(loss))
-    return {name: np.array(a) for name, a in params.items()}, run.history
+    def _send(self):
+        "Parameters and moments from NumPy to JAX."
+        named = self.model.named_parameters()
+        ends = np.cumsum([p.size for p in named.values()])
+        def tree(vector): return {n: jnp.array(piece.reshape(p.shape)) for (n, p), piece in zip(named.items(), np.split(vector, ends[:-1]))}
+        self.params = tree(self.optimizer.values)
+        moments = {_MOMENTS[n]: tree(getattr(self.optimizer, n)) for n in self.optimizer.state_names}
+        state = optax.tree_utils.tree_set(make_optax(self.config).init(self.params), count=np.int32(self.step), **moments)
+        self.state = jax.tree.map(jnp.array, state)                          # each place an array of its own, so that it can be donated
+
+    def fetch(self)->None:
+        "Parameters and moments from JAX to NumPy, where the model and the optimiser keep theirs."
+        if self.params is None: return
+        o = self.optimizer
+        def vector(tree): return np.concatenate([np.asarray(tree[n]).ravel() for n in self.model.named_parameters()])
+        o.values[...] = vector(self.params)
+        for name in o.state_names: getattr(o, name)[...] = vector(optax.tree_utils.tree_get(self.state, _MOMENTS[name]))
+        o.steps = self.step
+
+    def evaluate(self, n:int|None=None)->float:
+        "As of `Trainer`, with NumPy."
+        self.fetch()
+        return super().evaluate(n)
+    def save(self, path)->None:
+        "As of `Trainer`."
+        self.fetch()
+        super().save(path)
+    def fit(self, *args, **kwargs)->list[dict]:
+        "As of `Trainer`; afterwards the model is as the last step left it, and a further `fit` begins with what is in it then."
+        try: return super().fit(*args, **kwargs)
+        finally:
+            self.fetch()
+            self.params = self.state = None
+    def expected_seconds(self, until:int)->None: "Chapter 35 knows NumPy only."
