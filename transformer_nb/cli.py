@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main']
 
-# %% ../nbs/90_cli.ipynb #e8b6394d
+# %% ../nbs/90_cli.ipynb #4fa79efa
 import argparse
 import csv
 import importlib.util
@@ -32,7 +32,7 @@ from .learning.decoding import exact_match, predict
 from .learning.ladder import Pairs
 from .learning.tasks import Task, get_task
 from .learning.tokenizer import CharTokenizer
-from .learning.training import Trainer, load_recipe, make_trainer, plot_history
+from .learning.training import load_recipe, make_trainer, plot_history
 from .model.forward_pass import forward_stages
 from .model.transformer import PRESETS, Transformer, preset_config
 from .proof.ledger import BOUNDS, verify

@@ -6,7 +6,7 @@
 __all__ = ['traced_schedule', 'clip_by_norm', 'make_optax', 'train_step', 'bucket_length', 'pad_to_bucket', 'follow', 'as_model',
            'TwinTrainer']
 
-# %% ../../nbs/63_twin_training.ipynb #cdfbd205
+# %% ../../nbs/63_twin_training.ipynb #a0d09cdd
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from ..learning.tokenizer import CharTokenizer
 from ..learning.training import Trainer, TrainingConfig
 from ..model.transformer import Transformer, TransformerConfig
 from .agreement import numpy_noise
-from .model import init, loss_fn
+from .model import loss_fn
 import jax
 import jax.numpy as jnp
 try: import optax
