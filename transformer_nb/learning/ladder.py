@@ -70,11 +70,11 @@ def _parts(task, pattern, source):
     if not found: raise ValueError(f"task {task.name}: {source!r} cannot be read; a source such as {task.examples[0]!r} is needed")
     return found.groups()
 
-# %% ../../nbs/48_ladder.ipynb #6d1f3b12
+# %% ../../nbs/48_ladder.ipynb #c1e40e67
 class CaesarKey(Task):
     "Move every letter by the number that stands before the text."
     name = "caesar-key"
-    recipe:ClassVar[dict[str,Any]] = dict(steps=3000, lr=2e-3)
+    recipe:ClassVar[dict[str,Any]] = dict(steps=5000, lr=2e-3)
     alphabet = string.ascii_lowercase + string.digits + " "
     examples:tuple[str,...] = ("3 apple", "0 banana", "13 cherry", "25 noon", "1 hal")
     def __init__(self,
@@ -106,11 +106,11 @@ def _draw_number(rng, max_digits):
     digits = rng.integers(1, max_digits + 1)
     return int(rng.integers(10**(digits - 1) if digits > 1 else 0, 10**digits))
 
-# %% ../../nbs/48_ladder.ipynb #135e4e03
+# %% ../../nbs/48_ladder.ipynb #435ebfe3
 class Addition(Task):
     "Add two numbers."
     name = "addition"
-    recipe:ClassVar[dict[str,Any]] = dict(steps=5000, lr=2e-3)
+    recipe:ClassVar[dict[str,Any]] = dict(steps=8000, lr=2e-3)
     alphabet = string.digits + "+"
     examples = ("476+585", "5+7", "999+1", "120+80", "38+4")
     def __init__(self,
@@ -122,17 +122,18 @@ class Addition(Task):
     def key(self, source): return "+".join(sorted(source.split("+")))  # 47+85 and 85+47 stay together
     def answer(self, source): return str(sum(map(int, _parts(self, r"(\d+)\+(\d+)", source))))
 
-# %% ../../nbs/48_ladder.ipynb #091f57ac
+# %% ../../nbs/48_ladder.ipynb #0ab23ebc
 class AdditionReversed(Addition):
     "Add two numbers, and write the sum from its last digit to its first."
     name = "addition-reversed"
+    recipe:ClassVar[dict[str,Any]] = dict(steps=5000, lr=2e-3)  # easier, so fewer steps
     def answer(self, source): return super().answer(source)[::-1]
 
-# %% ../../nbs/48_ladder.ipynb #cca0d2e5
+# %% ../../nbs/48_ladder.ipynb #edb7c11f
 class Multiplication(Task):
     "Multiply two numbers of two digits."
     name = "multiplication"
-    recipe:ClassVar[dict[str,Any]] = dict(steps=4000, lr=2e-3)
+    recipe:ClassVar[dict[str,Any]] = dict(steps=8000, batch_size=64, lr=3e-3)
     alphabet = string.digits + "x"
     examples = ("47x85", "12x12", "99x99", "50x20", "38x41")
     def __init__(self): pass
@@ -210,10 +211,11 @@ class NumberToWords(Task):
     def draw(self, rng): return str(_draw_number(rng, self.max_digits))
     def answer(self, source): return number_words(int(*_parts(self, r"(\d+)", source)))
 
-# %% ../../nbs/48_ladder.ipynb #f05d12b4
+# %% ../../nbs/48_ladder.ipynb #1775664e
 class WordsToNumber(NumberToWords):
     "Read a number that is written in English words."
     name = "words-to-number"
+    recipe:ClassVar[dict[str,Any]] = dict(steps=2000, lr=2e-3)
     examples = tuple(number_words(int(n)) for n in NumberToWords.examples)
     def draw(self, rng): return number_words(_draw_number(rng, self.max_digits))
     def key(self, source): return self.answer(source)
@@ -250,11 +252,11 @@ class ToRoman(Task):
     def sources(self): return map(str, range(1, 4000))
     def answer(self, source): return roman(int(*_parts(self, r"(\d+)", source)))
 
-# %% ../../nbs/48_ladder.ipynb #a66727ff
+# %% ../../nbs/48_ladder.ipynb #0269273d
 class FromRoman(ToRoman):
     "Read a Roman numeral."
     name = "from-roman"
-    recipe:ClassVar[dict[str,Any]] = dict(steps=2000)
+    recipe:ClassVar[dict[str,Any]] = dict(steps=2000, lr=2e-3)
     examples = tuple(roman(int(n)) for n in ToRoman.examples)
     def draw(self, rng): return roman(int(rng.integers(1, 4000)))
     def key(self, source): return self.answer(source)
