@@ -100,10 +100,10 @@ def test_forward_prints_every_stage(capsys):
 
 
 def test_stopped_run_is_kept_and_resumed(trained, tmp_path, capsys, monkeypatch):
-    from transformer_nb import cli
+    from transformer_nb.learning.training import Trainer
 
-    fit = cli.Trainer.fit
-    monkeypatch.setattr(cli.Trainer, "fit", lambda self, **kw: fit(self, until=3, **kw))
+    fit = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self, **kw: fit(self, until=3, **kw))
     assert run("train", "reverse", "--out", tmp_path, *TINY) == 130
     assert "stopped at step 3 of 6" in capsys.readouterr().out
     monkeypatch.undo()

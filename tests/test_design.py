@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "transformer_nb"
 PARTS = ["foundations", "layers", "attention", "model", "learning", "experiments", "twin", "proof", "speed"]
-OUTSIDE = ["matplotlib", "tqdm", "safetensors", "torch", "jax", "pandas", "scipy", "fastcore", "nbdev", "IPython"]
+OUTSIDE = ["matplotlib", "threadpoolctl", "tqdm", "safetensors", "torch", "jax", "pandas", "scipy", "fastcore", "nbdev", "IPython"]
 
 
 def imported_modules(path):

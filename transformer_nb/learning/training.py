@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['TrainingConfig', 'Trainer', 'make_trainer', 'save_recipe', 'load_recipe', 'plot_history']
 
-# %% ../../nbs/47_training.ipynb #b3a35b36
+# %% ../../nbs/47_training.ipynb #8cda4557
 import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 import numpy as np
-from threadpoolctl import threadpool_limits
 from ..foundations.base import check_positive, get_random_state, make_rng, seed_sequence, set_random_state, spawn_seeds, write_atomically
 from ..layers.embedding import check_ids
 from ..layers.linear import Linear
@@ -107,7 +106,14 @@ def _progress_bar(trainer, until, show):
             bar.update(B)
         yield update
 
-# %% ../../nbs/47_training.ipynb #94f51a7a
+# %% ../../nbs/47_training.ipynb #8fa2b3ac
+def _blas_threads(n):
+    "At most n threads for a matrix product, inside a `with`."
+    try: from threadpoolctl import threadpool_limits
+    except ImportError: return nullcontext()
+    return threadpool_limits(n, "blas")
+
+# %% ../../nbs/47_training.ipynb #151ad39b
 class Trainer:
     "Trains a model on a task; holds everything that a resumed run needs. Raises TypeError or ValueError for a model and a task that do not fit."
     def __init__(self,
@@ -176,7 +182,7 @@ class Trainer:
         until = self.config.steps if until is None else min(until, self.config.steps)
         stream = batches(self.task, self.model.tokenizer, self.config.batch_size, spawn_seeds(self.config.seed, 2)[1], self.step, self.config.pool)
         keep_freed_memory()  # fetching it from the system anew in each step costs a fifth of the time and more (chapter 35)
-        with threadpool_limits(threads, "blas"), np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress) as bar:
+        with _blas_threads(threads), np.errstate(over="ignore", invalid="ignore"), _ctrl_c() as interrupted, _progress_bar(self, until, progress) as bar:
             while self.step < until and not interrupted.is_set():
                 loss, norm = self.train_step(next(stream))
                 self._losses.append(loss)
