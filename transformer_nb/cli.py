@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main']
 
-# %% ../nbs/90_cli.ipynb #4fa79efa
+# %% ../nbs/90_cli.ipynb #a2da8346
 import argparse
 import csv
 import importlib.util
@@ -19,7 +19,6 @@ from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
 import numpy as np
-from threadpoolctl import threadpool_limits
 from . import __version__
 from .attention.heatmaps import attention_grid
 from .attention.viewer import attention_viewer
@@ -32,7 +31,7 @@ from .learning.decoding import exact_match, predict
 from .learning.ladder import Pairs
 from .learning.tasks import Task, get_task
 from .learning.tokenizer import CharTokenizer
-from .learning.training import load_recipe, make_trainer, plot_history
+from .learning.training import _blas_threads, load_recipe, make_trainer, plot_history
 from .model.forward_pass import forward_stages
 from .model.transformer import PRESETS, Transformer, preset_config
 from .proof.ledger import BOUNDS, verify
@@ -158,7 +157,7 @@ def _check_backend(backend):
     missing = [m for m in ("jax", "optax") if backend == "jax" and importlib.util.find_spec(m) is None]
     if missing: raise ValueError(f"--backend jax needs {' and '.join(missing)}, which the extra brings: pip install 'transformer-nb[jax]'")
 
-# %% ../nbs/90_cli.ipynb #d4f3b0ff
+# %% ../nbs/90_cli.ipynb #a2935afb
 def _train(args):
     name, settings = _task_and_settings(args)
     title = settings["path"] if name == Pairs.name else name
@@ -172,7 +171,7 @@ def _train(args):
     print(f"{title}: {trainer.model.n_parameters:,} parameters, {trainer.config.steps} steps of {trainer.config.batch_size} strings")
     history = trainer.fit(progress=not args.quiet, save_to=out/"training.safetensors", threads=args.threads)
     if trainer.step < trainer.config.steps:
-        print(f"stopped at step {trainer.step} of {trainer.config.steps}, saved in {out}; go on with: transformer-nb train {title} --out {out} --resume")
+        print(f"stopped at step {trainer.step} of {trainer.config.steps}, saved in {out}; go on with: transformer-nb train {title} --out {out} --resume{' --backend jax' * (args.backend == 'jax')}")
         return 130
     model = trainer.model.eval()
     save_model(model, out/"model.safetensors")
@@ -306,7 +305,7 @@ def _flush():
         with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
-# %% ../nbs/90_cli.ipynb #bb7f6217
+# %% ../nbs/90_cli.ipynb #2d141b52
 def main(
     argv:list[str]|None=None, # arguments after the program's name; by default those of the process
 )->int: # exit code: 0 done, 2 wrong use, 1 the training failed or a gradient is wrong, 130 stopped by Ctrl-C
@@ -321,7 +320,7 @@ def main(
     try:
         threads = getattr(args, "threads", 1)
         if threads < 1: raise ValueError(f"--threads {threads}: at least 1 is needed")
-        with threadpool_limits(threads, "blas"): code = args.run(args)
+        with _blas_threads(threads): code = args.run(args)
         _flush()
         return code
     except (ValueError, TypeError, OSError, MemoryError) as e: message, code = str(e), 2

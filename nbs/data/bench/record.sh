@@ -1,5 +1,5 @@
 #!/bin/sh
-# The figures of chapters 83 and 84: sh nbs/data/bench/record.sh, from the root, with the extras torch and jax, on a machine that has nothing else to do.
+# The figures of chapters 66, 83 and 84: sh nbs/data/bench/record.sh, from the root, with the extras torch and jax, on a machine that has nothing else to do.
 # About half an hour. Each run states its command, machine and versions in bench.json.
 set -e
 out=nbs/data/bench

@@ -1,7 +1,7 @@
 """How long each back end takes to learn to reverse words: python nbs/data/comparison/race.py
 
 Writes race.csv beside this file: seconds since the first step, evaluations included, and exact match on held-out strings, every 50 steps.
-The other figures of chapter 66 are made by the command in bench.json."""
+The other figures of chapter 66 are made by nbs/data/bench/record.sh."""
 import time
 from pathlib import Path
 
